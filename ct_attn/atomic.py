@@ -1,0 +1,43 @@
+"""A file is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` that replaces it when the block succeeds.
+
+    The yielded name ends like ``target`` does, for writers that choose a format
+    by suffix. On success the bytes are flushed to disk before the rename, so a
+    crash leaves the old file or the new one; when the block raises, the partial
+    file is removed and an older ``target`` stays as it was. Missing parent
+    folders are made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
+    try:
+        yield partial
+        _flush_to_disk(partial)
+        os.replace(partial, target)
+        _flush_to_disk(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 to ``target``, whole or not at all."""
+    with replacing(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

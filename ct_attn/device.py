@@ -1,0 +1,47 @@
+"""Where a network computes, and in which number format."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from ct_attn.errors import UserError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called ``name``; ``auto`` takes CUDA where there is one, else the CPU.
+
+    Raises :class:`UserError` when the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--device {name}", expected="a device of this machine", found="none such", remedy="see ct-attn doctor"
+        ) from error
+    return device
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether ``device`` has instructions for bfloat16, so that it pays.
+
+    Decided by the processor's flags and never by timing, so that one machine always
+    decides alike and a training can be repeated.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        flags = torch.cpu.get_capabilities()
+        return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+    return False
+
+
+def choose_precision(requested: Literal["auto", "fp32", "bf16"], device: torch.device) -> torch.dtype:
+    """``torch.bfloat16`` or ``torch.float32``, resolving ``auto``."""
+    if requested == "auto":
+        return torch.bfloat16 if computes_bf16(device) else torch.float32
+    return torch.bfloat16 if requested == "bf16" else torch.float32

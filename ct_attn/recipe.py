@@ -1,0 +1,208 @@
+"""A recipe: everything that decides what a training makes, checked, in one object.
+
+The sections of network, loss and preprocessing are defined beside what they
+configure; those of augmentation, training and inference are defined here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from ct_attn import atomic
+from ct_attn.errors import UserError
+from ct_attn.labels import LabelScheme
+from ct_attn.losses import DiceLossConfig
+from ct_attn.network.attention_unet import AttentionUNetConfig
+from ct_attn.network.build import NetworkConfig
+from ct_attn.preprocessing import PreprocessingConfig
+from ct_attn.strict_model import StrictModel, describe_validation_error
+
+Precision = Literal["auto", "fp32", "bf16"]
+Size = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class AugmentationConfig(StrictModel):
+    """Random changes to training patches. 0 switches a change off.
+
+    ``affine_probability``: share of patches that are turned, moved and zoomed in plane.
+    ``rotation_degrees``, ``shift_fraction`` (of the patch), ``zoom`` bound that change.
+    ``noise``, ``brightness``: standard deviation and bound in units of the HU window.
+    ``contrast``: bound of the relative change around the patch's mean.
+    """
+
+    affine_probability: Fraction = 0.5
+    rotation_degrees: Amount = 15.0
+    shift_fraction: Amount = 0.05
+    zoom: tuple[float, float] = (0.85, 1.15)
+    noise: Amount = 0.03
+    brightness: Amount = 0.05
+    contrast: Amount = 0.15
+
+
+class TrainingConfig(StrictModel):
+    """How the network's weights are found.
+
+    ``patch_size``: voxels of the working grid along R, A and S.
+    ``batches_per_epoch`` batches of ``batch_size`` patches make an epoch; the centre of
+    a patch lies in each class equally often.
+    ``schedule``: ``constant``, or ``cosine`` from ``learning_rate`` down to 0.
+    ``validate_every``: epochs between validations on whole volumes.
+    ``precision``: ``auto`` takes bf16 where the processor computes in it, else fp32.
+    ``workers``: processes that draw patches; 0 draws them in the training process.
+    """
+
+    seed: int = 0
+    patch_size: tuple[Size, Size, Size] = (96, 96, 64)
+    batch_size: Size = 2
+    epochs: Size = 300
+    batches_per_epoch: Size = 100
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Amount = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    validate_every: Size = 10
+    precision: Precision = "auto"
+    workers: Annotated[int, Field(ge=0)] = 0
+    augmentation: AugmentationConfig = AugmentationConfig()
+
+    @model_validator(mode="after")
+    def _last_epoch_is_validated(self) -> TrainingConfig:
+        if self.epochs % self.validate_every:
+            raise ValueError(
+                f"epochs ({self.epochs}) must be a multiple of validate_every ({self.validate_every}), "
+                "so that the last epoch is validated"
+            )
+        return self
+
+
+class InferenceConfig(StrictModel):
+    """How a whole volume is predicted: patches of the training's size overlapping by
+    ``overlap`` of their side, blended with a Gaussian weight.
+    """
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    precision: Precision = "auto"
+
+
+class Recipe(StrictModel):
+    """All sections. ``targets`` lists what is predicted, each a union of organs."""
+
+    name: str
+    description: str = ""
+    targets: dict[str, tuple[str, ...]] = {
+        "pancreas": ("pancreas",),
+        "spleen": ("spleen",),
+        "kidney": ("left_kidney", "right_kidney"),
+    }
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    network: NetworkConfig = AttentionUNetConfig()
+    loss: DiceLossConfig = DiceLossConfig()
+    training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        if not self.targets:
+            raise ValueError("targets: name at least one")
+        _ = self.label_scheme  # raises when targets are not disjoint unions of known organs
+        multiple = self.network.size_multiple
+        if any(side % multiple for side in self.training.patch_size):
+            raise ValueError(
+                f"training.patch_size: every side must be a multiple of {multiple} for this network, "
+                f"got {self.training.patch_size}"
+            )
+        return self
+
+    @property
+    def label_scheme(self) -> LabelScheme:
+        """The codes of what this recipe's network predicts."""
+        return LabelScheme.from_targets(self.targets)
+
+    @property
+    def n_classes(self) -> int:
+        """The targets and background."""
+        return len(self.targets) + 1
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in the YAML file ``path`` with ``overrides`` such as ``training.epochs=5``.
+
+    Raises :class:`UserError` naming the file and line of what is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            path, expected="a recipe (YAML)", found=error.strerror or "none", remedy="check the path"
+        ) from error
+    return parse_recipe(text, overrides, source=str(path))
+
+
+def parse_recipe(text: str, overrides: Sequence[str] = (), *, source: str) -> Recipe:
+    """The recipe in ``text``; ``source`` names it in errors."""
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f"{source}:{place.line + 1}" if place else source
+        raise UserError(
+            where, expected="YAML", found=str(getattr(error, "problem", error)), remedy="mend the line"
+        ) from error
+    if not isinstance(fields, dict):
+        raise UserError(source, expected="a mapping of sections", found=type(fields).__name__, remedy="see pipelines/")
+    for override in overrides:
+        _apply(fields, override)
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        place = error.errors(include_url=False)[0]["loc"]
+        raise UserError(
+            _locate(text, place, source),
+            expected="a recipe's fields",
+            found=describe_validation_error(error),
+            remedy="mend it there or in --set (docs/recipes.md lists the fields)",
+        ) from error
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write every field of ``recipe``, defaults included, as YAML that reads back to it."""
+    fields = recipe.model_dump(mode="json")
+    atomic.write_text(path, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+
+
+def _apply(fields: dict[str, Any], override: str) -> None:
+    """Set ``a.b`` to ``v`` in nested ``fields`` for the override ``a.b=v``."""
+    key, equals, value = override.partition("=")
+    *sections, last = key.strip().split(".")
+    if not equals or not last:
+        raise UserError(
+            f"--set {override}", expected="section.field=value", found="something else", remedy="mend it"
+        )
+    place = fields
+    for section in sections:
+        inner = place.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise UserError(
+                f"--set {override}", expected="a section before the dot", found=f"the field {section}", remedy="mend it"
+            )
+        place = inner
+    place[last] = yaml.safe_load(value)
+
+
+def _locate(text: str, place: tuple[int | str, ...], source: str) -> str:
+    """``source:line`` of the YAML node at ``place``, as deep as the text has it."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = None
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            found = next((pair for pair in node.value if pair[0].value == str(part)), None)
+            if found is None:
+                continue  # the tag of a union, or a field that is missing
+            line, node = found[0].start_mark.line + 1, found[1]
+    return source if line is None else f"{source}:{line}"

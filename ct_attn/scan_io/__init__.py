@@ -1,0 +1,1 @@
+"""The one door between files and :class:`~ct_attn.volume.Volume` / :class:`~ct_attn.volume.Mask`."""

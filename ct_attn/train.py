@@ -1,0 +1,165 @@
+"""The step from a manifest and a recipe to a trained model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
+from rich.progress import Progress
+
+from ct_attn import __version__, atomic
+from ct_attn.device import choose_device, choose_precision
+from ct_attn.errors import UserError
+from ct_attn.manifest import Manifest, choose_fold, file_digest, read_manifest
+from ct_attn.recipe import Recipe, write_recipe
+from ct_attn.training.callbacks import KeepBest, SaveState, ShowProgress
+from ct_attn.training.cases import as_item, check_labelled, loading, locate
+from ct_attn.training.data import Batches
+from ct_attn.training.module import SegmentationModule
+
+PreparedCase = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFolder:
+    """Where a training run keeps what it makes."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def record(self) -> Path:
+        """What the run was started with; a resumed run must match it."""
+        return self.path / "run.json"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state.ckpt"
+
+
+def train(
+    recipe: Recipe,
+    manifest_path: Path,
+    output: Path,
+    *,
+    progress: Progress,
+    fold: int = 0,
+    resume: bool = False,
+    device: str = "auto",
+) -> Path:
+    """Train ``recipe`` on all folds but ``fold`` and return the folder of the best model.
+
+    Writes into ``output``: ``model/`` (best validation DSC), ``recipe.yaml``,
+    ``run.json``, ``log/metrics.csv`` and ``state.ckpt``. Raises :class:`UserError` when
+    the manifest, its files or the output folder cannot be used.
+    """
+    run = RunFolder(path=output)
+    manifest = read_manifest(manifest_path)
+    record = _record(recipe, manifest_path, fold)
+    _claim(run, record, resume=resume)
+    training, validation = _load(recipe, manifest, manifest_path, fold, progress)
+    write_recipe(recipe, run.recipe)
+    atomic.write_text(run.record, json.dumps(record, indent=1) + "\n")
+    _quiet_lightning()
+    _fit(recipe, Batches(recipe, training, validation), run, record, progress, device)
+    return run.model
+
+
+def _record(recipe: Recipe, manifest_path: Path, fold: int) -> dict[str, str | int]:
+    return {
+        "version": __version__,
+        "torch": torch.__version__,
+        "manifest_digest": file_digest(manifest_path),
+        "fold": fold,
+        "recipe": recipe.model_dump_json(),
+    }
+
+
+def _claim(run: RunFolder, record: dict[str, str | int], *, resume: bool) -> None:
+    """Make sure that ``run`` is new, or when resuming, that it is the same run."""
+    if not resume:
+        if run.path.exists() and any(run.path.iterdir()):
+            raise UserError(
+                run.path,
+                expected="a new or empty output folder",
+                found="files in it",
+                remedy="choose another -o, or add --resume to go on with that run",
+            )
+        return
+    if not run.record.is_file() or not run.state.is_file():
+        return  # stopped before the end of its first epoch, or never started: begins anew
+    earlier = json.loads(run.record.read_text(encoding="utf-8"))
+    changed = sorted(key for key in record if earlier.get(key) != record[key])
+    if changed:
+        raise UserError(
+            run.path,
+            expected="the run that --resume goes on with",
+            found=f"one with another {', '.join(changed)}",
+            remedy="give the same recipe, manifest and fold, or choose another -o",
+        )
+
+
+def _load(
+    recipe: Recipe, manifest: Manifest, path: Path, fold: int, progress: Progress
+) -> tuple[list[PreparedCase], list[PreparedCase]]:
+    """The training and the validation cases of ``fold``, read and prepared."""
+    sides = choose_fold(manifest, fold, path=path)
+    check_labelled(manifest.training, recipe.label_scheme, path)
+    files = [locate(cases, path) for cases in sides]
+    load = loading([*files[0], *files[1]], manifest.label_scheme, recipe.preprocessing, recipe.label_scheme)
+    task = progress.add_task("reading and preparing cases", total=len(manifest.training))
+    prepared: list[list[PreparedCase]] = []
+    for side in files:
+        prepared.append([])
+        for case in side:
+            prepared[-1].append(load(as_item(case)))
+            progress.advance(task)
+    return prepared[0], prepared[1]
+
+
+def _fit(
+    recipe: Recipe, batches: Batches, run: RunFolder, record: dict[str, str | int], progress: Progress, device: str
+) -> None:
+    target = choose_device(device)
+    half = choose_precision(recipe.training.precision, target) == torch.bfloat16
+    lightning.seed_everything(recipe.training.seed, verbose=False)
+    provenance = {key: record[key] for key in ("manifest_digest", "fold", "torch")}
+    trainer = Trainer(
+        accelerator=target.type,
+        devices=1,
+        precision="bf16-mixed" if half else "32-true",
+        max_epochs=recipe.training.epochs,
+        check_val_every_n_epoch=recipe.training.validate_every,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        logger=CSVLogger(run.path, name="log", version=""),
+        callbacks=[KeepBest(run.model, recipe, provenance), SaveState(run.state), ShowProgress(progress)],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        deterministic=target.type == "cuda",
+    )
+    trainer.fit(
+        SegmentationModule(recipe), batches, ckpt_path=run.state if run.state.is_file() else None, weights_only=True
+    )
+
+
+def _quiet_lightning() -> None:
+    """Silence hints that do not concern who runs a recipe (worker counts, TPU notices)."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")

@@ -1,0 +1,1 @@
+"""From cases to weights: MONAI's dictionary transforms and Lightning's Trainer live here only."""

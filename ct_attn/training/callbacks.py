@@ -1,0 +1,71 @@
+"""What happens beside the training loop: the best model kept, the state saved, progress shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.progress import Progress, TaskID
+
+from ct_attn.atomic import replacing
+from ct_attn.checkpoint import Checkpoint, save_checkpoint
+from ct_attn.recipe import Recipe
+
+
+class KeepBest(Callback):
+    """Writes the model folder whenever the mean validation DSC reaches a new best."""
+
+    def __init__(self, folder: Path, recipe: Recipe, provenance: Mapping[str, str | int | float]) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        self.provenance = provenance
+        self.best = -1.0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        dsc = float(trainer.callback_metrics["dsc"])
+        if trainer.sanity_checking or dsc <= self.best:
+            return
+        self.best = dsc
+        provenance = {**self.provenance, "epoch": trainer.current_epoch, "validation_dsc": round(dsc, 6)}
+        weights = pl_module.network.state_dict()
+        save_checkpoint(Checkpoint(weights=weights, recipe=self.recipe, provenance=provenance), self.folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+class SaveState(Callback):
+    """Writes at the end of every epoch what ``--resume`` needs, whole or not at all."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with replacing(self.file) as partial:
+            trainer.save_checkpoint(partial)
+
+
+class ShowProgress(Callback):
+    """One bar over all batches, with the loss and the last validation DSC."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.task: TaskID | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        total = int(trainer.max_epochs or 0) * int(trainer.num_training_batches)
+        self.task = self.progress.add_task("training", total=total, completed=trainer.global_step)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        assert self.task is not None
+        loss = float(outputs["loss"])
+        dsc = trainer.callback_metrics.get("dsc")
+        note = f"epoch {trainer.current_epoch + 1}, loss {loss:.3f}"
+        if dsc is not None:
+            note += f", validation DSC {float(dsc):.3f}"
+        self.progress.update(self.task, completed=trainer.global_step, description=f"training: {note}")

@@ -1,0 +1,71 @@
+"""The training loop's content, as Lightning wants it: step, validation, optimiser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from ct_attn.inference.sliding_window import sliding_window_logits
+from ct_attn.losses import SorensenDiceLoss
+from ct_attn.network.build import build_network
+from ct_attn.recipe import Recipe
+
+
+class SegmentationModule(LightningModule):
+    """Trains a recipe's network on patches and validates it on whole prepared volumes."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        network = build_network(recipe.network, in_channels=1, n_classes=recipe.n_classes)
+        self.network = network.to(memory_format=torch.channels_last_3d)
+        self.loss = SorensenDiceLoss(recipe.loss)
+        self.validation_dsc: list[list[float]] = []
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        image = batch["image"].contiguous(memory_format=torch.channels_last_3d)
+        loss: Tensor = self.loss(self.network(image), batch["label"])
+        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self.validation_dsc = []
+
+    def validation_step(self, case: dict[str, Any], batch_index: int) -> None:
+        logits = sliding_window_logits(
+            lambda patch: self.network(patch.contiguous(memory_format=torch.channels_last_3d)),
+            case["image"][0, 0].float(),
+            patch_size=self.recipe.training.patch_size,
+            overlap=self.recipe.inference.overlap,
+        )
+        self.validation_dsc.append(dsc_per_class(logits.argmax(0), case["label"][0, 0], self.recipe.n_classes))
+
+    def on_validation_epoch_end(self) -> None:
+        means = torch.tensor(self.validation_dsc).mean(0)
+        for name, mean in zip(self.recipe.label_scheme.names, means, strict=True):
+            self.log(f"dsc_{name}", mean)
+        self.log("dsc", means.mean())
+
+    def configure_optimizers(self) -> Any:
+        training = self.recipe.training
+        optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+        if training.schedule == "constant":
+            return optimizer
+        steps = training.epochs * training.batches_per_epoch
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def dsc_per_class(predicted: Tensor, truth: Tensor, n_classes: int) -> list[float]:
+    """DSC of the classes 1 to ``n_classes`` - 1; an absent class that stays absent counts 1."""
+    scores = []
+    for code in range(1, n_classes):
+        p, t = predicted == code, truth == code
+        size = int(p.sum() + t.sum())
+        scores.append(2 * int((p & t).sum()) / size if size else 1.0)
+    return scores
