@@ -80,8 +80,7 @@ def working_grid(source: Grid, config: PreprocessingConfig) -> Grid:
     sizes = np.maximum(1, np.round(extent_mm / spacing_mm)).astype(int)
     affine = np.eye(4)
     affine[:3, :3] = directions * spacing_mm
-    centre_mm = canonical.to_mm((np.array(canonical.shape) - 1) / 2)
-    affine[:3, 3] = centre_mm - affine[:3, :3] @ ((sizes - 1) / 2)
+    affine[:3, 3] = canonical.centre_mm - affine[:3, :3] @ ((sizes - 1) / 2)
     return Grid(shape=(int(sizes[0]), int(sizes[1]), int(sizes[2])), affine=affine)
 
 

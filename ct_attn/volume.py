@@ -88,6 +88,11 @@ class Grid:
         corners = np.array(list(product(*((0, end) for end in last))), dtype=np.float64)
         return self.to_mm(corners)
 
+    @property
+    def centre_mm(self) -> NDArray[np.float64]:
+        """RAS mm of the middle of the grid, [3]."""
+        return self.to_mm((np.array(self.shape) - 1) / 2)
+
     def to_mm(self, voxels: NDArray[Any]) -> NDArray[np.float64]:
         """RAS mm [..., 3] of (fractional) voxel indices [..., 3]."""
         return np.asarray(voxels @ self.affine[:3, :3].T + self.affine[:3, 3])

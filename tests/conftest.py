@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from rich.progress import Progress
+
+from tests.cohorts import make_tiny_cohort
 
 settings.register_profile("default", derandomize=True, max_examples=25, deadline=None)
 settings.load_profile("default")
@@ -18,3 +21,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real scans: {folder} is missing (the project may not contain them)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of a cohort of four training cases and one test case; do not change its files."""
+    return make_tiny_cohort(tmp_path_factory.mktemp("tiny") / "cohort")
+
+
+@pytest.fixture
+def silent() -> Progress:
+    return Progress(disable=True)

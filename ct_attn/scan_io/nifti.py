@@ -254,9 +254,16 @@ def _read_gzip(image: Any, path: Path) -> NDArray[Any]:
 
 
 def _values(image: Any) -> NDArray[Any]:
-    """Not ``get_fdata``: float64 takes four times the memory."""
-    is_scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
-    return np.asanyarray(image.dataobj, dtype=np.float32 if is_scaled else None)
+    """Not ``get_fdata``, nor nibabel's own scaling: both go through float64."""
+    stored = image.dataobj.get_unscaled()
+    slope, intercept = image.dataobj.slope, image.dataobj.inter
+    if (slope, intercept) == (1, 0):
+        return np.asanyarray(stored)
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused later
+        scaled = stored.astype(np.float32)
+        scaled *= slope
+        scaled += intercept
+    return np.asanyarray(scaled)
 
 
 def _as_hu(array: NDArray[Any]) -> NDArray[np.int16] | NDArray[np.float32]:

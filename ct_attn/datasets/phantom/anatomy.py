@@ -134,17 +134,16 @@ def _with_volumes(anatomy: Anatomy, patient: Patient) -> Anatomy:
     first = next(index for index, layer in enumerate(layers) if _code(layer))
     for index in reversed(range(first, len(layers))):
         if name := names.get(_code(layers[index])):
-            factor = float(patient.stream(f"{name} volume").uniform(*_VARIATION[name])) * _size_factor(
-                patient
-            )
+            factor = _size_factor(patient, name)
             layers[index] = _brought_into(layers[index], samples, hidden, TARGET_ML[name], factor)
         _hide(layers[index], samples, hidden)
     return Anatomy(pose=anatomy.pose, numbers=anatomy.numbers, fields=anatomy.fields, layers=tuple(layers))
 
 
-def _size_factor(patient: Patient) -> float:
-    """Organs differ less between small and large people than the trunk's volume does."""
-    return float(patient.pose.scale**-1.5)
+def _size_factor(patient: Patient, organ: str) -> float:
+    """How many times its drawn volume an organ gets."""
+    # organs differ less between small and large people than the trunk's volume does
+    return float(patient.stream(f"{organ} volume").uniform(*_VARIATION[organ]) * patient.pose.scale**-1.5)
 
 
 def _brought_into(
@@ -165,9 +164,15 @@ def _brought_into(
         visible &= limit < 0
     distance = np.sort(layer.surface(near)[visible])
     point_ml = _MEASURING_STEP_MM**3 / 1000
-    wanted_ml = np.clip(np.searchsorted(distance, 0.0) * point_ml * factor, *range_ml)
+    wanted_ml = _reflected(float(np.searchsorted(distance, 0.0)) * point_ml * factor, range_ml)
     count = min(int(wanted_ml / point_ml), len(distance) - 1)
     return layer.grown(float(distance[count]))
+
+
+def _reflected(value: float, limits: tuple[float, float]) -> float:
+    """``value`` brought inside; a third of the excess is turned back, so that few end up on a limit."""
+    inside = float(np.clip(value, *limits))
+    return float(np.clip(inside + (inside - value) / 3, *limits))
 
 
 def _hide(layer: Layer, samples: Samples, hidden: NDArray[np.bool_]) -> None:

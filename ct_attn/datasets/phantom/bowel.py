@@ -28,9 +28,9 @@ def stomach_layers(patient: Patient, axis: PancreasAxis) -> list[Layer]:
     x, y, z = as_point(axis.neck)
     deep = patient.habitus.cavity_centre_y_mm - 27
     path = [
-        patient.jitter(rng, (-58, 6 + deep, 88), 6),
-        patient.jitter(rng, (-66, 36 + deep, 62), 6),
-        patient.jitter(rng, (-60, 66 + deep, 26), 6),
+        patient.jitter(rng, (-58, 10 + deep, 92), 6),
+        patient.jitter(rng, (-67, 44 + deep, 72), 6),
+        patient.jitter(rng, (-58, 76 + deep, 32), 6),
         patient.jitter(rng, (-25, 82 + deep, 2), 5),
         patient.jitter(rng, (x + 8, y + 26, z - 2), 4),
         (x + 22, y + 12, z + 14),
@@ -41,9 +41,12 @@ def stomach_layers(patient: Patient, axis: PancreasAxis) -> list[Layer]:
         patient, rng, wall_mm=float(rng.uniform(2.5, 4.5)), contents=_gastric(patient, rng, level)
     )
     solids = tube(path, radii, step_mm=11)
-    return [
-        patient.layer("stomach", coats, solids, wobble=[(30, 2.5), (10, 0.9)], within=ABDOMEN, inset_mm=3)
-    ]
+    # the stomach lies on the pancreas and never round it
+    bed = tube(axis.points_mm, axis.radii_mm + 4, flatten=(1.0, 1.0, 1.35), step_mm=12)
+    stomach = patient.layer(
+        "stomach", coats, solids, carved=bed, wobble=[(30, 2.5), (10, 0.9)], within=ABDOMEN, inset_mm=3
+    )
+    return [stomach]
 
 
 def duodenum_layers(patient: Patient, axis: PancreasAxis) -> list[Layer]:

@@ -1,7 +1,8 @@
 """CT numbers: what the tissues of the abdomen measure in each contrast phase.
 
-Means in HU, rounded, with a spread between patients (one standard deviation).
-Read from, or set between, what these report:
+Means in HU with a spread between patients (one standard deviation). They are round
+numbers chosen to fit the enhancement these papers describe, not copies of their
+tables; contents of the gut, skin and lung are plain estimates.
 
 - unenhanced soft tissue: Lamba et al., AJR 2014;203:1013-1020.
 - liver, spleen, aorta and portal vein after contrast: Foley et al., AJR

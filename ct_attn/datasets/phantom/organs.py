@@ -77,7 +77,7 @@ def spleen_layers(patient: Patient) -> list[Layer]:
     reach = patient.habitus.cavity_half_width_mm - 128
     centre = patient.jitter(rng, (-98 - reach, 2, 52), 6)
     turn = rotation(*rng.normal((20, 6, -18), 8))
-    radii = np.array([42, 54, 62]) * rng.uniform(0.8, 1.15, 3)
+    radii = np.array([45, 57, 66]) * rng.uniform(0.8, 1.15, 3)
     x, y, z = centre
     hollow = Ellipsoid(
         centre_mm=patient.jitter(rng, (x + 44, y + 26, z - 4), 4), radii_mm=(33, 42, 60), rotation=turn
@@ -99,11 +99,11 @@ def spleen_layers(patient: Patient) -> list[Layer]:
 
 
 def _behind_left_kidney(patient: Patient) -> Ellipsoid:
-    """Where the kidney lies and behind it: the spleen stays beside it."""
+    """The kidney's place, behind it and inwards of it: the spleen stays beside."""
     kidney = _kidney_body(patient, "left_kidney")
     x, y, z = kidney.centre_mm
-    radii = np.array(kidney.radii_mm) + (8, 16, 8)
-    return Ellipsoid(centre_mm=(x + 6, y - 12, z), radii_mm=as_point(radii), rotation=kidney.rotation)
+    radii = np.add(kidney.radii_mm, (20, 16, 20))
+    return Ellipsoid(centre_mm=(x + 18, y - 12, z), radii_mm=as_point(radii), rotation=kidney.rotation)
 
 
 def _spleen_paint(patient: Patient) -> Paint:

@@ -143,10 +143,9 @@ class Canvas:
             self._cover(window, samples, distance, coat)
 
     def _cover(self, window: Window, samples: Samples, distance: Float32, coat: Coat) -> None:
-        inside = distance < coat.reach_mm
-        if not inside.any():
+        if distance.size == 0 or distance.min() >= coat.reach_mm + _EDGE_MM / 2:
             return
-        self.labels[window][inside] = coat.label
+        self.labels[window][distance < coat.reach_mm] = coat.label
         hu = self.hu[window]
         cover = distance * np.float32(-1 / _EDGE_MM)
         cover += np.float32(0.5 + coat.reach_mm / _EDGE_MM)

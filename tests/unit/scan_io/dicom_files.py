@@ -14,6 +14,9 @@ AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 PATIENT_NAME = "Doe^Jane"
 PATIENT_ID = "SECRET-4711"
 
+#: Five slices 3 mm apart, first pixel at LPS (-10, -20, 100 to 112).
+FIVE = [(-10.0, -20.0, 100.0 + 3 * index) for index in range(5)]
+
 
 def write_series(
     folder: Path,

@@ -1,0 +1,212 @@
+"""The command line: parse, call a step or a chain, print what came of it. Nothing else.
+
+What a command needs is imported when it runs, so that ``ct-attn --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from rich.console import Console
+
+from ct_attn import __version__
+from ct_attn.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ct_attn.labels import LabelScheme
+
+app = typer.Typer(
+    name="ct-attn",
+    help="Segment pancreas, spleen and kidneys in abdominal CT with 3D attention U-Nets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+#: Progress and errors go to standard error, results to standard output.
+stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+stdout = Console(soft_wrap=True, highlight=False)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        stdout.print(f"ct_attn {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for everything the demo makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of the synthetic cohort and the training.", min=0)] = 1,
+) -> None:
+    """The whole road on a synthetic cohort: make it, train, predict, evaluate, report."""
+    from ct_attn.demo import run_demo
+    from ct_attn.tables import summary_table
+
+    with _progress() as progress:
+        made = run_demo(output, seed=seed, progress=progress)
+    stdout.print(summary_table("Held-out cases, trained network", made.evaluation.summaries))
+    stdout.print(summary_table("The same cases, a network that was never trained", made.baseline.summaries))
+    stdout.print(f"masks   {made.masks}\nscores  {made.evaluation.scores_csv}\nreport  {made.evaluation.report}")
+    stdout.print(f"model   {made.model}")
+
+
+@app.command()
+def phantom(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the cohort and its manifest.")],
+    n_cases: Annotated[int, typer.Option("-n", "--cases", help="Training cases.", min=2)] = 12,
+    n_test: Annotated[int, typer.Option("--test", help="Held-out cases besides.", min=0)] = 0,
+    folds: Annotated[int, typer.Option(help="Folds the training cases are put into.", min=2)] = 4,
+    seed: Annotated[int, typer.Option(help="Every byte follows from it.", min=0)] = 0,
+    pixel_mm: Annotated[tuple[float, float], typer.Option(help="Range of the spacing in plane.")] = (0.6, 1.0),
+    slice_mm: Annotated[tuple[float, float], typer.Option(help="Range of the slice spacing.")] = (0.75, 5.0),
+    jobs: Annotated[int, typer.Option(help="Processes that draw at a time; each takes about 1 GB.", min=1)] = 1,
+) -> None:
+    """Make a synthetic abdominal CT cohort with exact labels."""
+    from ct_attn.datasets.phantom.cohort import CohortConfig, make_cohort
+    from ct_attn.datasets.phantom.config import PhantomConfig
+
+    try:
+        scans = PhantomConfig(in_plane_spacing_mm=pixel_mm, slice_spacing_mm=slice_mm)
+        config = CohortConfig(n_training=n_cases, n_test=n_test, n_folds=folds, seed=seed, phantom=scans)
+    except ValueError as error:
+        raise UserError("ct-attn phantom", expected="a cohort", found=str(error), remedy="change the numbers") from error
+    with _progress() as progress:
+        task = progress.add_task("drawing cases", total=n_cases + n_test)
+        manifest = make_cohort(
+            config, output, jobs=jobs, on_case=lambda done, total: progress.update(task, completed=done)
+        )
+    stdout.print(f"manifest  {manifest}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as pipelines/phantom/attention_unet.yaml.")],
+    data: Annotated[Path, typer.Option(help="The manifest of the data set.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
+    fold: Annotated[int, typer.Option(help="The fold to validate on.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
+    set_: Annotated[Optional[list[str]], typer.Option("--set", help="Change a field: training.epochs=50.")] = None,  # noqa: UP007, UP045
+    device: Device = "auto",
+) -> None:
+    """Train a recipe's network on a manifest's cases."""
+    from ct_attn.recipe import read_recipe
+    from ct_attn.train import train as run
+
+    checked = read_recipe(recipe, set_ or [])
+    with _progress() as progress:
+        model = run(checked, data, output, progress=progress, fold=fold, resume=resume, device=device)
+    stdout.print(f"model  {model}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Option("-m", "--model", help="The model folder of a training run.")],
+    source: Annotated[Path, typer.Option("-i", "--input", help="A NIfTI file, a folder of them, or a DICOM folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .nii.gz for one scan, else a folder.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace masks that exist.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Write a mask for every scan, on the scan's own grid."""
+    from ct_attn.predict import predict as run
+
+    with _progress() as progress:
+        predictions = run(model, source, output, progress=progress, device=device, overwrite=overwrite)
+    for mask in predictions.masks:
+        stdout.print(f"mask  {mask}")
+    for failure in predictions.failures:
+        stderr.print(f"failed: {failure}", markup=False)
+    if predictions.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    truth: Annotated[Path, typer.Option(help="A mask, a folder of masks, or a manifest (its test cases).")],
+    predicted: Annotated[Path, typer.Option(help="A mask, or a folder of masks named like the cases.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the scores and the report.")],
+    fold: Annotated[Optional[int], typer.Option(help="Evaluate this fold of a manifest.")] = None,  # noqa: UP007, UP045
+    truth_labels: Annotated[str, typer.Option(help="Codes of foreign masks: pancreas=1,kidney=3.")] = "",
+    predicted_labels: Annotated[str, typer.Option(help="Codes of foreign masks: pancreas=1,kidney=3.")] = "",
+) -> None:
+    """Score masks against the truth: DSC, precision, recall, S2S in mm."""
+    from ct_attn.evaluate import evaluate as run
+    from ct_attn.tables import summary_table
+
+    with _progress() as progress:
+        evaluation = run(
+            truth,
+            predicted,
+            output,
+            progress=progress,
+            fold=fold,
+            truth_scheme=_scheme("--truth-labels", truth_labels),
+            predicted_scheme=_scheme("--predicted-labels", predicted_labels),
+        )
+    stdout.print(summary_table(f"{len({s.case_id for s in evaluation.scores})} cases", evaluation.summaries))
+    stdout.print(f"scores  {evaluation.scores_csv}\nreport  {evaluation.report}")
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, devices, threads, and what is missing."""
+    from ct_attn.doctor import examine
+
+    for finding in examine():
+        stdout.print(f"{finding.subject:<16} {finding.state}", markup=False)
+
+
+def main() -> None:
+    """The ``ct-attn`` command. A user's error is one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        stderr.print(f"error: {error}", markup=False)
+        sys.exit(2)
+    except OSError as error:  # a full disk, a folder that may not be written
+        where = error.filename or "a file"
+        stderr.print(f"error: {where}: {error.strerror or error}; nothing half-written is left there", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        stderr.print("stopped")
+        sys.exit(130)
+
+
+def _progress() -> Progress:
+    """A bar with count, time spent and time left, on standard error."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=stderr,
+    )
+
+
+def _scheme(option: str, text: str) -> LabelScheme | None:
+    """The label scheme in ``pancreas=1,kidney=3``, or None for no text."""
+    from ct_attn.labels import LabelScheme
+
+    if not text:
+        return None
+    try:
+        pairs = dict(part.split("=") for part in text.split(","))
+        return LabelScheme.from_names({name.strip(): int(code) for name, code in pairs.items()})
+    except ValueError as error:
+        raise UserError(
+            f"{option} {text}", expected="organ=code,organ=code", found=str(error), remedy="mend the option"
+        ) from error

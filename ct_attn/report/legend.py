@@ -1,0 +1,17 @@
+"""How organs are named and coloured: the same in pictures, plots and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+#: Okabe and Ito's colours that stand out on grey, white and black alike, in the order of the structures.
+PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7")
+
+
+def colour_of(names: Sequence[str]) -> dict[str, str]:
+    """The colour of each structure or organ, the same in pictures, plots and tables."""
+    return {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(names)}
+
+
+def display_name(name: str) -> str:
+    return name.replace("_", " ")

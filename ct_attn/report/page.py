@@ -1,0 +1,127 @@
+"""The report of an evaluation: one HTML file that opens anywhere, with nothing fetched."""
+
+from __future__ import annotations
+
+import math
+import struct
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from ct_attn.atomic import write_text
+from ct_attn.metrics import CaseScore, OrganSummary, State
+from ct_attn.report.legend import colour_of, display_name
+from ct_attn.report.plots import score_plot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CasePicture:
+    """A picture to show; ``alt`` says in words what is on it."""
+
+    case_id: str
+    png: bytes
+    alt: str
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Columns and rows, so that the page keeps the room before the picture is decoded."""
+        wide, high = struct.unpack(">2I", self.png[16:24])
+        return wide, high
+
+    @property
+    def data_uri(self) -> str:
+        return f"data:image/png;base64,{b64encode(self.png).decode('ascii')}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A number of :class:`CaseScore` (and, where it has one, :class:`OrganSummary`)."""
+
+    field: str
+    title: str
+    digits: int
+    unit: str = ""
+
+
+MEASURES = (
+    Column(field="dsc", title="DSC", digits=3),
+    Column(field="precision", title="Precision", digits=3),
+    Column(field="recall", title="Recall", digits=3),
+    Column(field="s2s_mm", title="S2S", unit="mm", digits=2),
+    Column(field="hd95_mm", title="HD95", unit="mm", digits=2),
+    Column(field="surface_dsc_2mm", title="Surface DSC", unit="2 mm", digits=3),
+)
+VOLUMES = (
+    Column(field="truth_ml", title="Truth", unit="ml", digits=1),
+    Column(field="predicted_ml", title="Predicted", unit="ml", digits=1),
+)
+#: What is said of the cases of each state, and where a summary counts them.
+COUNTS = tuple(
+    (state, f"n_{state.name.lower()}")
+    for state in (State.SCORED, State.MISSED, State.SPURIOUS, State.BOTH_EMPTY, State.NOT_LABELLED)
+)
+JACCARD = Column(field="jaccard", title="Jaccard", digits=3)
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    scores: Sequence[CaseScore],
+    summaries: Sequence[OrganSummary],
+    pictures: Sequence[CasePicture],
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the report to ``path``, whole or not at all; the same input gives the same bytes.
+
+    ``facts`` and ``notes`` are shown as they are. Nothing is added that could tell
+    who, where or when: no user, path or time.
+    """
+    organs = [summary.organ for summary in summaries]
+    html = _template().render(
+        title=title,
+        facts=facts,
+        notes=notes,
+        summaries=summaries,
+        counts=COUNTS,
+        measures=MEASURES,
+        columns=(*MEASURES[:3], JACCARD, *MEASURES[3:], *VOLUMES),
+        colours=colour_of(organs),
+        scores=worst_first(scores),
+        plots=[score_plot(scores), score_plot(scores, measure="s2s_mm")],
+        pictures=pictures,
+        scores_of=_by_case(scores),
+    )
+    write_text(path, html)
+
+
+def worst_first(scores: Sequence[CaseScore]) -> list[CaseScore]:
+    """By rising DSC; what has none comes last."""
+    return sorted(scores, key=lambda score: math.inf if score.dsc is None else score.dsc)
+
+
+def format_number(value: float | None, digits: int) -> str:
+    return "—" if value is None else f"{value:.{digits}f}"
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": format_number, "display": display_name}
+    return environment.get_template("page.html")
+
+
+def _by_case(scores: Sequence[CaseScore]) -> dict[str, list[CaseScore]]:
+    cases: dict[str, list[CaseScore]] = {}
+    for score in scores:
+        cases.setdefault(score.case_id, []).append(score)
+    return cases

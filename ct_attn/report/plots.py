@@ -1,0 +1,122 @@
+"""Plots of scores as SVG to stand inside a page, written by hand.
+
+So their text and lines take the colours of the page, light or dark, and the same
+scores give the same text whatever fonts and libraries are installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal
+
+from matplotlib.ticker import MaxNLocator
+
+from ct_attn.metrics import CaseScore, MeanStd, State, mean_std
+from ct_attn.report.legend import colour_of, display_name
+
+PLOT_PX = 410
+ROW_PX = 64
+LABEL_PX = 100  # for the names of the organs
+
+Measure = Literal["dsc", "s2s_mm"]
+MEASURE_TITLES: Mapping[Measure, str] = {"dsc": "DSC", "s2s_mm": "Surface distance S2S (mm)"}
+
+
+def score_plot(scores: Sequence[CaseScore], *, measure: Measure = "dsc") -> str:
+    """An inline SVG: one row per organ, one dot per case, a line at the mean.
+
+    Hollow dots are missed or spurious organs, counted as DSC 0. Each row says how
+    many of its cases have a dot; a dot's case shows on hovering.
+    """
+    rows: dict[str, list[CaseScore]] = {}
+    for score in scores:
+        rows.setdefault(score.organ, []).append(score)
+    largest = max((getattr(score, measure) or 0.0 for score in scores), default=0.0)
+    axis = _Axis(measure=measure, end=1.0 if measure == "dsc" else (largest or 1.0), rows=len(rows))
+    parts = list(axis.draw())
+    for row, (organ, of_organ) in enumerate(rows.items()):
+        middle = (row + 0.55) * ROW_PX
+        mean = mean_std(getattr(score, measure) for score in of_organ)
+        parts += _draw_label(organ, f"{mean.n} of {len(of_organ)} cases", middle)
+        parts += _draw_dots(of_organ, axis, middle, colour=colour_of(list(rows))[organ])
+        parts += _draw_mean(mean, axis, middle)
+    alt = f"{MEASURE_TITLES[measure]} of {', '.join(map(display_name, rows))}, a dot per case"
+    size = f"0 0 {PLOT_PX} {axis.bottom + 46}"
+    return f'<svg role="img" aria-label="{escape(alt)}" viewBox="{size}">{"".join(parts)}</svg>'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Axis:
+    """The numbers along the bottom of a plot, from 0 to at least ``end``."""
+
+    measure: Measure
+    end: float
+    rows: int
+
+    @property
+    def bottom(self) -> int:
+        return self.rows * ROW_PX + 6
+
+    @property
+    def ticks(self) -> list[float]:
+        return [float(tick) for tick in MaxNLocator(5).tick_values(0, self.end)]
+
+    def x(self, value: float) -> float:
+        """Where ``value`` lies, in px."""
+        return LABEL_PX + 14 + (PLOT_PX - LABEL_PX - 32) * value / self.ticks[-1]
+
+    def draw(self) -> Iterator[str]:
+        """Grid lines, their numbers, and what is measured."""
+        for tick in self.ticks:
+            x = f"{self.x(tick):.1f}"
+            yield f'<path d="M{x} 4V{self.bottom}" stroke="currentColor" stroke-opacity=".16"/>'
+            yield _text(f"{tick:.3g}", x, self.bottom + 16, size=12)
+        yield _text(
+            MEASURE_TITLES[self.measure], f"{self.x(self.ticks[-1] / 2):.1f}", self.bottom + 38, size=13
+        )
+
+
+def _draw_label(organ: str, count: str, middle: float) -> Iterator[str]:
+    yield _text(display_name(organ), LABEL_PX, middle - 2, size=13.5, anchor="end", weight=600)
+    yield _text(count, LABEL_PX, middle + 15, size=12, anchor="end", opacity=0.75)
+
+
+def _draw_dots(scores: Sequence[CaseScore], axis: _Axis, middle: float, *, colour: str) -> Iterator[str]:
+    """One dot per case that has a value, spread over the row by steps that never clump."""
+    for place, score in enumerate(scores):
+        value = getattr(score, axis.measure)
+        if value is None:
+            continue
+        y = middle + 0.46 * ROW_PX * ((place * 0.618034) % 1 - 0.5)
+        fill = colour if score.state is State.SCORED else "none"
+        title = escape(f"{score.case_id}: {value:.3g} ({score.state})")
+        yield (
+            f'<circle cx="{axis.x(value):.1f}" cy="{y:.1f}" r="4.2" fill="{fill}" fill-opacity=".75" '
+            f'stroke="{colour}" stroke-width="1.4"><title>{title}</title></circle>'
+        )
+
+
+def _draw_mean(mean: MeanStd, axis: _Axis, middle: float) -> Iterator[str]:
+    if mean.mean is None:
+        return
+    x = f"{axis.x(mean.mean):.1f}"
+    yield f'<path d="M{x} {middle - 19:.1f}v38" stroke="currentColor" stroke-width="2.4"/>'
+    yield _text(f"{mean.mean:.3g}", x, middle - 23, size=12, weight=600)
+
+
+def _text(
+    words: str,
+    x: float | str,
+    y: float,
+    *,
+    size: float,
+    anchor: str = "middle",
+    weight: int = 400,
+    opacity: float = 1,
+) -> str:
+    return (
+        f'<text x="{x}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}" '
+        f'fill="currentColor" fill-opacity="{opacity}">{escape(words)}</text>'
+    )

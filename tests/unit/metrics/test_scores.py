@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ct_attn.labels import DISK_SCHEME, ORGANS, PAPER_SCHEME, LabelScheme
+from ct_attn.metrics.scores import CaseScore, State, score_case, score_structure
+from ct_attn.volume import Grid, Mask
+
+SHAPE = (20, 16, 10)
+GRID = Grid(shape=SHAPE, affine=np.diag([1.0, 1.0, 2.0, 1.0]))  # a voxel is 2 mm3
+EMPTY = np.zeros(SHAPE, dtype=bool)
+NUMBERS = tuple(field.name for field in dataclasses.fields(CaseScore))[3:]
+
+
+def box(start, stop):
+    mask = EMPTY.copy()
+    mask[tuple(map(slice, start, stop))] = True
+    return mask
+
+
+def label_map(**boxes):
+    """A Mask in the disk scheme: an organ's name and its box (start, stop)."""
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    for organ, (start, stop) in boxes.items():
+        labels[box(start, stop)] = DISK_SCHEME.codes[organ]
+    return Mask(labels=labels, grid=GRID)
+
+
+def score(truth, predicted, truth_scheme=DISK_SCHEME, predicted_scheme=DISK_SCHEME, labelled=ORGANS):
+    scores = score_case(
+        truth,
+        predicted,
+        case_id="one",
+        truth_scheme=truth_scheme,
+        predicted_scheme=predicted_scheme,
+        labelled_organs=labelled,
+    )
+    return {score.organ: score for score in scores}
+
+
+def structure(truth, predicted, grid=GRID):
+    return score_structure(truth, predicted, grid, case_id="one", organ="spleen")
+
+
+def numbers(score):
+    return {name: getattr(score, name) for name in NUMBERS}
+
+
+CUBE = box((5, 5, 2), (15, 11, 7))  # 10 x 6 x 5 voxels
+SHIFTED = box((7, 5, 2), (17, 11, 7))  # 2 mm further along i: 240 of 300 voxels in common
+
+
+def test_scored():
+    found = structure(CUBE, SHIFTED)
+    assert (found.case_id, found.organ, found.state) == ("one", "spleen", State.SCORED)
+    assert (found.dsc, found.jaccard, found.precision, found.recall) == (0.8, 240 / 360, 0.8, 0.8)
+    assert (found.truth_ml, found.predicted_ml) == (0.6, 0.6)
+    assert found.hd95_mm == 2
+    assert 0 < found.s2s_mm < 1
+    assert found.surface_dsc_2mm == 1
+
+
+def test_hd95_forgives_a_speck():
+    found = structure(CUBE, CUBE | box((1, 1, 8), (2, 2, 9)))
+    assert found.hd95_mm == 0
+    assert found.s2s_mm > 0
+
+
+def test_perfect():
+    found = numbers(structure(CUBE, CUBE))
+    ratios = dict.fromkeys(("dsc", "precision", "recall", "jaccard", "surface_dsc_2mm"), 1)
+    assert found == ratios | {"s2s_mm": 0, "hd95_mm": 0, "truth_ml": 0.6, "predicted_ml": 0.6}
+
+
+UNDEFINED = dict.fromkeys(NUMBERS)
+NOTHING_RIGHT = {"dsc": 0, "jaccard": 0, "surface_dsc_2mm": 0}
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "state", "defined"),
+    [
+        (EMPTY, EMPTY, State.BOTH_EMPTY, {"truth_ml": 0, "predicted_ml": 0}),
+        (CUBE, EMPTY, State.MISSED, NOTHING_RIGHT | {"recall": 0, "truth_ml": 0.6, "predicted_ml": 0}),
+        (EMPTY, CUBE, State.SPURIOUS, NOTHING_RIGHT | {"precision": 0, "truth_ml": 0, "predicted_ml": 0.6}),
+    ],
+)
+def test_states_without_a_pair_of_surfaces(truth, predicted, state, defined):
+    found = structure(truth, predicted)
+    assert found.state is state
+    assert numbers(found) == UNDEFINED | defined
+    # and the same when the structure's box is found in a label map
+    truth_mask, predicted_mask = (
+        Mask(labels=mask.astype(np.uint8) * 2, grid=GRID) for mask in (truth, predicted)
+    )
+    assert score(truth_mask, predicted_mask)["spleen"] == found
+
+
+def test_not_labelled_is_never_scored():
+    case = label_map(pancreas=((2, 2, 2), (6, 6, 6)), left_kidney=((10, 2, 2), (14, 6, 6)))
+    scores = score(case, case, labelled=("pancreas", "left_kidney"))
+    assert [score.state for score in scores.values()] == ["scored", "not labelled", "scored", "not labelled"]
+    assert numbers(scores["spleen"]) == UNDEFINED
+
+
+def test_a_half_labelled_kidney_is_not_scored_as_kidney():
+    case = label_map(left_kidney=((10, 2, 2), (14, 6, 6)))
+    predicted = Mask(labels=np.where(case.labels, 3, 0).astype(np.uint8), grid=GRID)
+    scores = score(
+        case, predicted, predicted_scheme=PAPER_SCHEME, labelled=("pancreas", "spleen", "left_kidney")
+    )
+    assert scores["kidney"].state is State.NOT_LABELLED
+    assert score(case, predicted, predicted_scheme=PAPER_SCHEME)["kidney"].dsc == 1
+
+
+def test_sides_of_the_truth_are_joined_for_an_unsided_prediction():
+    truth = label_map(left_kidney=((2, 2, 2), (6, 6, 6)), right_kidney=((12, 8, 4), (16, 12, 8)))
+    predicted = Mask(labels=np.where(truth.labels == 3, 3, 0).astype(np.uint8), grid=GRID)  # one side of both
+    for pair in (
+        (truth, DISK_SCHEME, predicted, PAPER_SCHEME),
+        (predicted, PAPER_SCHEME, truth, DISK_SCHEME),
+    ):
+        kidney = score(pair[0], pair[2], pair[1], pair[3])["kidney"]
+        assert kidney.dsc == pytest.approx(64 / 96)
+        assert {kidney.precision, kidney.recall} == {1, 0.5}
+
+
+def test_every_structure_is_found_by_its_own_code():
+    truth = label_map(
+        pancreas=((1, 1, 1), (4, 9, 4)),
+        spleen=((6, 1, 1), (9, 9, 4)),
+        left_kidney=((11, 1, 1), (14, 9, 4)),
+        right_kidney=((16, 1, 1), (19, 9, 4)),
+    )
+    predicted = label_map(
+        pancreas=((1, 1, 1), (4, 9, 4)),
+        spleen=((6, 1, 1), (9, 5, 4)),
+        left_kidney=((11, 12, 6), (14, 14, 8)),
+        right_kidney=((16, 1, 3), (19, 9, 6)),
+    )
+    foreign = LabelScheme.from_names({"right_kidney": 200, "pancreas": 7, "spleen": 5, "left_kidney": 9})
+    table = np.zeros(256, dtype=np.uint8)
+    table[[1, 2, 3, 4]] = [7, 5, 9, 200]
+    renamed = Mask(labels=table[predicted.labels], grid=GRID)
+    scores = score(truth, renamed, predicted_scheme=foreign)
+    for code, organ in enumerate(ORGANS, start=1):
+        assert scores[organ] == dataclasses.replace(
+            structure(truth.labels == code, predicted.labels == code), organ=organ
+        )
+    assert [scores[organ].dsc for organ in ORGANS] == pytest.approx([1, 2 / 3, 0, 1 / 3])
+
+
+def test_unknown_codes_are_background():
+    truth = label_map(spleen=((2, 2, 2), (6, 6, 6)))
+    noisy = truth.labels.copy()
+    noisy[8:12] = 77
+    assert score(truth, Mask(labels=noisy, grid=GRID)) == score(truth, truth)
+
+
+def test_oblique_and_sheared_grids():
+    tilt = np.array([[1, 0, 0], [0, 1, -0.5], [0, 0, 2.0]])
+    turn = np.array([[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1]])
+
+    def on(matrix):
+        affine = np.eye(4)
+        affine[:3, :3] = matrix
+        return structure(CUBE, SHIFTED, Grid(shape=SHAPE, affine=affine))
+
+    straight = on(np.diag([1.0, 1, 2]))
+    assert list(numbers(on(turn @ np.diag([1.0, 1, 2]))).values()) == pytest.approx(
+        list(numbers(straight).values())
+    )
+    assert on(tilt).truth_ml == pytest.approx(straight.truth_ml)
+    upright = np.diag(np.linalg.norm(tilt, axis=0))  # the same spacing without the tilt
+    assert on(tilt).s2s_mm != pytest.approx(on(upright).s2s_mm, rel=1e-3)
+    assert on(turn @ tilt).s2s_mm == pytest.approx(on(tilt).s2s_mm)
+
+
+def test_masks_on_different_grids_are_refused():
+    moved = GRID.affine.copy()
+    moved[0, 3] += 1
+    truth = label_map(spleen=((2, 2, 2), (6, 6, 6)))
+    with pytest.raises(ValueError, match=r"one: truth is on 20 x 16 x 10"):
+        score(truth, Mask(labels=truth.labels, grid=Grid(shape=SHAPE, affine=moved)))

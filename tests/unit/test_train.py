@@ -1,0 +1,120 @@
+"""Whole trainings, tiny ones: what they write, that they repeat, that they resume."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+
+import pytest
+import torch
+
+from ct_attn.checkpoint import load_checkpoint
+from ct_attn.errors import UserError
+from ct_attn.manifest import read_manifest, write_manifest
+from ct_attn.train import train
+from ct_attn.training.callbacks import SaveState
+from tests.cohorts import tiny_recipe
+
+
+def weights_of(model):
+    return load_checkpoint(model).weights
+
+
+def assert_same_weights(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+@pytest.fixture(scope="module")
+def finished_run(tiny_manifest, tmp_path_factory):
+    from rich.progress import Progress
+
+    output = tmp_path_factory.mktemp("runs") / "undisturbed"
+    train(tiny_recipe(), tiny_manifest, output, progress=Progress(disable=True))
+    return output
+
+
+def test_a_run_leaves_model_recipe_record_log_and_state(finished_run):
+    made = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*") if path.is_file()}
+    assert {"model/model.safetensors", "recipe.yaml", "run.json", "log/metrics.csv", "state.ckpt"} <= made
+
+
+def test_the_log_has_the_loss_of_every_epoch_and_dsc_of_every_validation(finished_run):
+    with (finished_run / "log" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows if row["loss"]] == ["0", "1", "2", "3"]
+    validations = [row for row in rows if row["dsc"]]
+    assert [row["epoch"] for row in validations] == ["1", "3"]
+    for row in validations:
+        mean = sum(float(row[f"dsc_{organ}"]) for organ in ("pancreas", "spleen", "kidney")) / 3
+        assert float(row["dsc"]) == pytest.approx(mean, abs=1e-6)
+
+
+def test_the_model_kept_is_the_one_with_the_best_validation_dsc(finished_run):
+    with (finished_run / "log" / "metrics.csv").open() as file:
+        dsc = [float(row["dsc"]) for row in csv.DictReader(file) if row["dsc"]]
+    assert load_checkpoint(finished_run / "model").provenance["validation_dsc"] == pytest.approx(max(dsc), abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights(finished_run, tiny_manifest, tmp_path, silent):
+    model = train(tiny_recipe(), tiny_manifest, tmp_path / "again", progress=silent)
+    assert_same_weights(weights_of(finished_run / "model"), weights_of(model))
+
+
+def test_another_seed_gives_other_weights(finished_run, tiny_manifest, tmp_path, silent):
+    model = train(tiny_recipe("training.seed=1"), tiny_manifest, tmp_path / "other", progress=silent)
+    name = next(iter(weights_of(model)))
+    assert not torch.equal(weights_of(finished_run / "model")[name], weights_of(model)[name])
+
+
+def test_a_run_stopped_after_an_epoch_and_resumed_ends_with_the_same_weights(
+    finished_run, tiny_manifest, tmp_path, silent, monkeypatch
+):
+    class PowerCut(BaseException):
+        pass
+
+    save = SaveState.on_train_epoch_end
+
+    def save_then_stop(self, trainer, pl_module):
+        save(self, trainer, pl_module)
+        if trainer.current_epoch == 1:
+            raise PowerCut
+
+    output = tmp_path / "resumed"
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr(SaveState, "on_train_epoch_end", save_then_stop)
+        train(tiny_recipe(), tiny_manifest, output, progress=silent)
+    model = train(tiny_recipe(), tiny_manifest, output, progress=silent, resume=True)
+    assert_same_weights(weights_of(finished_run / "model"), weights_of(model))
+
+
+def test_a_folder_with_files_is_refused_without_resume(tiny_manifest, tmp_path, silent):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="--resume"):
+        train(tiny_recipe(), tiny_manifest, tmp_path, progress=silent)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_resuming_with_another_recipe_is_refused(finished_run, tiny_manifest, silent):
+    with pytest.raises(UserError, match="another recipe"):
+        train(tiny_recipe("training.learning_rate=0.5"), tiny_manifest, finished_run, progress=silent, resume=True)
+
+
+def test_a_case_that_leaves_a_target_unlabelled_is_refused(tiny_manifest, tmp_path, silent):
+    manifest = read_manifest(tiny_manifest)
+    partly = manifest.training[0].model_copy(update={"labelled_organs": ("pancreas", "spleen", "left_kidney")})
+    path = tmp_path / "manifest.json"
+    write_manifest(manifest.model_copy(update={"training": (partly, *manifest.training[1:])}), path)
+    with pytest.raises(UserError, match="right_kidney not labelled"):
+        train(tiny_recipe(), path, tmp_path / "run", progress=silent)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_scan_is_named_before_anything_is_written(tiny_manifest, tmp_path, silent):
+    cohort = shutil.copytree(tiny_manifest.parent, tmp_path / "cohort")
+    lost = next((cohort / "imagesTr").iterdir())
+    lost.unlink()
+    with pytest.raises(UserError, match=lost.name):
+        train(tiny_recipe(), cohort / "manifest.json", tmp_path / "run", progress=silent)
+    assert not (tmp_path / "run").exists()
