@@ -23,7 +23,7 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         yield partial
         _flush_to_disk(partial)
-        os.replace(partial, target)
+        partial.replace(target)
         _flush_to_disk(target.parent)
     finally:
         partial.unlink(missing_ok=True)

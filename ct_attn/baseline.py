@@ -36,7 +36,9 @@ def usual_places(masks: Iterable[Mask], scheme: LabelScheme) -> list[UsualPlace]
                 offsets[code].append(centroid_mm - mask.grid.centre_mm)
                 volumes[code].append(len(voxels) * mask.grid.voxel_volume_mm3)
     return [
-        UsualPlace(code=code, offset_mm=np.mean(offsets[code], axis=0), volume_mm3=float(np.mean(volumes[code])))
+        UsualPlace(
+            code=code, offset_mm=np.mean(offsets[code], axis=0), volume_mm3=float(np.mean(volumes[code]))
+        )
         for code in offsets
         if offsets[code]
     ]
@@ -48,7 +50,9 @@ def guess_mask(grid: Grid, places: Iterable[UsualPlace]) -> Mask:
     for place in places:
         radius_mm = (3 * place.volume_mm3 / (4 * np.pi)) ** (1 / 3)
         box = _box(grid, grid.centre_mm + place.offset_mm, radius_mm)
-        voxels = np.stack(np.meshgrid(*(np.arange(side.start, side.stop) for side in box), indexing="ij"), axis=-1)
+        voxels = np.stack(
+            np.meshgrid(*(np.arange(side.start, side.stop) for side in box), indexing="ij"), axis=-1
+        )
         distance_mm = np.linalg.norm(grid.to_mm(voxels) - (grid.centre_mm + place.offset_mm), axis=-1)
         labels[box][distance_mm <= radius_mm] = place.code
     return Mask(labels=labels, grid=grid)

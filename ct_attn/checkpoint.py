@@ -68,7 +68,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     file = path / FILE_NAME if path.is_dir() else path
     if not file.is_file():
         raise UserError(
-            file, expected="a trained model", found="no such file", remedy="give the model folder of a training run"
+            file,
+            expected="a trained model",
+            found="no such file",
+            remedy="give the model folder of a training run",
         )
     try:
         with safe_open(file, framework="pt") as opened:
@@ -107,6 +110,9 @@ def _from_header(header: Mapping[str, str], weights: dict[str, torch.Tensor], fi
         recipe = Recipe.model_validate_json(header["recipe"])
     except (ValidationError, KeyError) as error:
         raise UserError(
-            file, expected="a recipe in the header", found=str(error).splitlines()[0], remedy="copy the model again"
+            file,
+            expected="a recipe in the header",
+            found=str(error).splitlines()[0],
+            remedy="copy the model again",
         ) from error
     return Checkpoint(weights=weights, recipe=recipe, provenance=json.loads(header.get("provenance", "{}")))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -47,7 +47,9 @@ def _version(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for everything the demo makes.")] = Path("demo"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for everything the demo makes.")
+    ] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of the synthetic cohort and the training.", min=0)] = 1,
 ) -> None:
     """The whole road on a synthetic cohort: make it, train, predict, evaluate, report."""
@@ -58,7 +60,9 @@ def demo(
         made = run_demo(output, seed=seed, progress=progress)
     stdout.print(summary_table("Held-out cases, trained network", made.evaluation.summaries))
     stdout.print(summary_table("The same cases, a network that was never trained", made.baseline.summaries))
-    stdout.print(f"masks   {made.masks}\nscores  {made.evaluation.scores_csv}\nreport  {made.evaluation.report}")
+    stdout.print(
+        f"masks   {made.masks}\nscores  {made.evaluation.scores_csv}\nreport  {made.evaluation.report}"
+    )
     stdout.print(f"model   {made.model}")
 
 
@@ -69,9 +73,14 @@ def phantom(
     n_test: Annotated[int, typer.Option("--test", help="Held-out cases besides.", min=0)] = 0,
     folds: Annotated[int, typer.Option(help="Folds the training cases are put into.", min=2)] = 4,
     seed: Annotated[int, typer.Option(help="Every byte follows from it.", min=0)] = 0,
-    pixel_mm: Annotated[tuple[float, float], typer.Option(help="Range of the spacing in plane.")] = (0.6, 1.0),
+    pixel_mm: Annotated[tuple[float, float], typer.Option(help="Range of the spacing in plane.")] = (
+        0.6,
+        1.0,
+    ),
     slice_mm: Annotated[tuple[float, float], typer.Option(help="Range of the slice spacing.")] = (0.75, 5.0),
-    jobs: Annotated[int, typer.Option(help="Processes that draw at a time; each takes about 1 GB.", min=1)] = 1,
+    jobs: Annotated[
+        int, typer.Option(help="Processes that draw at a time; each takes about 1 GB.", min=1)
+    ] = 1,
 ) -> None:
     """Make a synthetic abdominal CT cohort with exact labels."""
     from ct_attn.datasets.phantom.cohort import CohortConfig, make_cohort
@@ -81,7 +90,9 @@ def phantom(
         scans = PhantomConfig(in_plane_spacing_mm=pixel_mm, slice_spacing_mm=slice_mm)
         config = CohortConfig(n_training=n_cases, n_test=n_test, n_folds=folds, seed=seed, phantom=scans)
     except ValueError as error:
-        raise UserError("ct-attn phantom", expected="a cohort", found=str(error), remedy="change the numbers") from error
+        raise UserError(
+            "ct-attn phantom", expected="a cohort", found=str(error), remedy="change the numbers"
+        ) from error
     with _progress() as progress:
         task = progress.add_task("drawing cases", total=n_cases + n_test)
         manifest = make_cohort(
@@ -96,8 +107,12 @@ def train(
     data: Annotated[Path, typer.Option(help="The manifest of the data set.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
     fold: Annotated[int, typer.Option(help="The fold to validate on.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
-    set_: Annotated[Optional[list[str]], typer.Option("--set", help="Change a field: training.epochs=50.")] = None,  # noqa: UP007, UP045
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the output folder.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a field: training.epochs=50.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Train a recipe's network on a manifest's cases."""
@@ -113,7 +128,9 @@ def train(
 @app.command()
 def predict(
     model: Annotated[Path, typer.Option("-m", "--model", help="The model folder of a training run.")],
-    source: Annotated[Path, typer.Option("-i", "--input", help="A NIfTI file, a folder of them, or a DICOM folder.")],
+    source: Annotated[
+        Path, typer.Option("-i", "--input", help="A NIfTI file, a folder of them, or a DICOM folder.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .nii.gz for one scan, else a folder.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace masks that exist.")] = False,
     device: Device = "auto",
@@ -136,7 +153,7 @@ def evaluate(
     truth: Annotated[Path, typer.Option(help="A mask, a folder of masks, or a manifest (its test cases).")],
     predicted: Annotated[Path, typer.Option(help="A mask, or a folder of masks named like the cases.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the scores and the report.")],
-    fold: Annotated[Optional[int], typer.Option(help="Evaluate this fold of a manifest.")] = None,  # noqa: UP007, UP045
+    fold: Annotated[int | None, typer.Option(help="Evaluate this fold of a manifest.")] = None,
     truth_labels: Annotated[str, typer.Option(help="Codes of foreign masks: pancreas=1,kidney=3.")] = "",
     predicted_labels: Annotated[str, typer.Option(help="Codes of foreign masks: pancreas=1,kidney=3.")] = "",
 ) -> None:
@@ -176,7 +193,9 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:  # a full disk, a folder that may not be written
         where = error.filename or "a file"
-        stderr.print(f"error: {where}: {error.strerror or error}; nothing half-written is left there", markup=False)
+        stderr.print(
+            f"error: {where}: {error.strerror or error}; nothing half-written is left there", markup=False
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         stderr.print("stopped")
@@ -185,7 +204,14 @@ def main() -> None:
 
 def _progress() -> Progress:
     """A bar with count, time spent and time left, on standard error."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     return Progress(
         TextColumn("{task.description}"),

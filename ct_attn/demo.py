@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,7 +31,9 @@ class DemoSize:
 
     n_training: int = 20
     n_test: int = 8
-    phantom: PhantomConfig = PhantomConfig(in_plane_spacing_mm=(0.8, 1.0), slice_spacing_mm=(2.5, 5.0))
+    phantom: PhantomConfig = field(
+        default_factory=lambda: PhantomConfig(in_plane_spacing_mm=(0.8, 1.0), slice_spacing_mm=(2.5, 5.0))
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,9 @@ def run_demo(
     masks = output / "masks"
     predict(model, manifest.parent / "imagesTs", masks, progress=progress, overwrite=True)
     _guess(manifest, output / "baseline" / "masks")
-    evaluation = evaluate(manifest, masks, output / "evaluation", progress=progress, title="Demo: synthetic abdominal CT")
+    evaluation = evaluate(
+        manifest, masks, output / "evaluation", progress=progress, title="Demo: synthetic abdominal CT"
+    )
     baseline = evaluate(
         manifest,
         output / "baseline" / "masks",

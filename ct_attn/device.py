@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
 from ct_attn.errors import UserError
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -21,7 +23,10 @@ def choose_device(name: str = "auto") -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"--device {name}", expected="a device of this machine", found="none such", remedy="see ct-attn doctor"
+            f"--device {name}",
+            expected="a device of this machine",
+            found="none such",
+            remedy="see ct-attn doctor",
         ) from error
     return device
 
@@ -33,9 +38,10 @@ def computes_bf16(device: torch.device) -> bool:
     decides alike and a training can be repeated.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        flags = torch.cpu.get_capabilities()
+        # An older torch cannot tell; fp32 is right everywhere.
+        flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
     return False
 
@@ -45,3 +51,8 @@ def choose_precision(requested: Literal["auto", "fp32", "bf16"], device: torch.d
     if requested == "auto":
         return torch.bfloat16 if computes_bf16(device) else torch.float32
     return torch.bfloat16 if requested == "bf16" else torch.float32
+
+
+def channels_last(network: Network) -> Network:
+    """``network`` with its weights laid out channels last, in which convolutions are fastest."""
+    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return] # torch's stubs lack it

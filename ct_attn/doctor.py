@@ -28,7 +28,9 @@ def examine() -> list[Finding]:
     """Versions of all that is used, devices, threads and number formats."""
     return [
         Finding(subject="ct_attn", state=__version__),
-        Finding(subject="python", state=f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        Finding(
+            subject="python", state=f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+        ),
         *_packages(),
         *_devices(),
     ]

@@ -90,7 +90,10 @@ def find_pairs(truth: Path, predicted: Path, *, fold: int | None = None) -> list
     if truth.is_dir():
         truths = {nifti.stem(path): path for path in _masks_in(truth)}
         found = _match(set(truths), predicted, subject=truth)
-        return [Pair(case_id=case_id, truth=truths[case_id], predicted=found[case_id]) for case_id in sorted(truths)]
+        return [
+            Pair(case_id=case_id, truth=truths[case_id], predicted=found[case_id])
+            for case_id in sorted(truths)
+        ]
     if predicted.is_dir():
         found = _match({nifti.stem(truth)}, predicted, subject=truth)
         predicted = found[nifti.stem(truth)]
@@ -101,7 +104,9 @@ def _pairs_of_manifest(path: Path, predicted: Path, fold: int | None) -> list[Pa
     manifest = read_manifest(path)
     cases: Sequence[Case] = manifest.test if fold is None else choose_fold(manifest, fold, path=path)[1]
     if not cases:
-        raise UserError(path, expected="test cases", found="none", remedy="name the fold to evaluate with --fold")
+        raise UserError(
+            path, expected="test cases", found="none", remedy="name the fold to evaluate with --fold"
+        )
     found = _match({case.case_id for case in cases}, predicted, subject=path)
     return [
         Pair(
@@ -126,7 +131,10 @@ def _match(case_ids: Collection[str], predicted: Path, *, subject: Path) -> dict
     """The prediction of every case: each must be there, and no other."""
     if not predicted.is_dir():
         raise UserError(
-            predicted, expected="a folder of predicted masks", found="none", remedy=f"predict the cases of {subject}"
+            predicted,
+            expected="a folder of predicted masks",
+            found="none",
+            remedy=f"predict the cases of {subject}",
         )
     found = {nifti.stem(path): path for path in _masks_in(predicted)}
     missing, extra = sorted(set(case_ids) - set(found)), sorted(set(found) - set(case_ids))
@@ -135,7 +143,9 @@ def _match(case_ids: Collection[str], predicted: Path, *, subject: Path) -> dict
             predicted,
             expected=f"one mask for each of the {len(case_ids)} cases of {subject}",
             found="; ".join(
-                f"{what} {', '.join(names)}" for what, names in (("without", missing), ("in addition", extra)) if names
+                f"{what} {', '.join(names)}"
+                for what, names in (("without", missing), ("in addition", extra))
+                if names
             ),
             remedy="predict what is missing, move away what is too much",
         )
@@ -160,7 +170,9 @@ def _read_masks(pair: Pair, truth_scheme: LabelScheme | None, predicted_scheme: 
     require_same_grid(predicted.grid, truth.grid, subject=str(pair.predicted), than=str(pair.truth))
     require_known_codes(truth, truth_scheme, pair.truth)
     require_known_codes(predicted, predicted_scheme, pair.predicted)
-    return _Masks(truth=truth, predicted=predicted, truth_scheme=truth_scheme, predicted_scheme=predicted_scheme)
+    return _Masks(
+        truth=truth, predicted=predicted, truth_scheme=truth_scheme, predicted_scheme=predicted_scheme
+    )
 
 
 def _score(pair: Pair, masks: _Masks) -> list[CaseScore]:

@@ -32,7 +32,9 @@ class Structure:
             raise ValueError(f"{self.name}: a structure has at least one organ, each once")
         unknown = sorted(set(self.organs) - set(ORGANS))
         if unknown:
-            raise ValueError(f"{self.name}: unknown organ {', '.join(unknown)}; known are {', '.join(ORGANS)}")
+            raise ValueError(
+                f"{self.name}: unknown organ {', '.join(unknown)}; known are {', '.join(ORGANS)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,12 @@ KIDNEYS = ("left_kidney", "right_kidney")
 DISK_SCHEME = LabelScheme.from_names({organ: code for code, organ in enumerate(ORGANS, start=1)})
 
 #: What the networks of Oktay et al. 2018 predict (background plus these: 4 logits).
-PAPER_SCHEME = LabelScheme.from_targets({"pancreas": ["pancreas"], "spleen": ["spleen"], "kidney": KIDNEYS})
+PAPER_TARGETS: dict[str, tuple[str, ...]] = {
+    "pancreas": ("pancreas",),
+    "spleen": ("spleen",),
+    "kidney": KIDNEYS,
+}
+PAPER_SCHEME = LabelScheme.from_targets(PAPER_TARGETS)
 
 
 def recode(labels: NDArray[np.uint8], source: LabelScheme, target: LabelScheme) -> NDArray[np.uint8]:

@@ -19,8 +19,6 @@ from ct_attn.errors import UserError
 from ct_attn.labels import ORGANS, LabelScheme
 from ct_attn.strict_model import StrictModel, describe_validation_error
 
-FORMAT = "ct_attn manifest"
-
 
 class Case(StrictModel):
     """One scan with its label map.
@@ -50,13 +48,13 @@ class Case(StrictModel):
 class Manifest(StrictModel):
     """The cases of a data set. ``labels`` maps each code of the label files to its name."""
 
-    format: Literal["ct_attn manifest"] = FORMAT
+    format: Literal["ct_attn manifest"] = "ct_attn manifest"
     version: Literal[1] = 1
     name: str
     description: str = ""
     source: str
     licence: str
-    modality: dict[str, str] = {"0": "CT"}
+    modality: dict[str, str] = Field(default={"0": "CT"})
     labels: dict[str, str]
     training: tuple[Case, ...]
     test: tuple[Case, ...] = ()
@@ -99,7 +97,9 @@ def read_manifest(path: Path) -> Manifest:
             path, expected="a manifest file", found=error.strerror or "none", remedy="check the path"
         ) from error
     except ValueError as error:
-        raise UserError(path, expected="JSON", found=str(error), remedy="mend or remake the manifest") from error
+        raise UserError(
+            path, expected="JSON", found=str(error), remedy="mend or remake the manifest"
+        ) from error
     if isinstance(fields, dict):
         fields.pop("numTraining", None)
         fields.pop("numTest", None)

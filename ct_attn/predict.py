@@ -22,7 +22,13 @@ class Predictions:
 
 
 def predict(
-    model: Path, source: Path, output: Path, *, progress: Progress, device: str = "auto", overwrite: bool = False
+    model: Path,
+    source: Path,
+    output: Path,
+    *,
+    progress: Progress,
+    device: str = "auto",
+    overwrite: bool = False,
 ) -> Predictions:
     """Write a mask for every scan in ``source`` with the model in the folder ``model``.
 
@@ -59,7 +65,10 @@ def _targets(scans: list[ScanFile], output: Path, *, overwrite: bool) -> list[Pa
     if nifti.has_nifti_name(output):
         if len(scans) > 1:
             raise UserError(
-                output, expected=f"a folder for {len(scans)} masks", found="a file name", remedy="give a folder to -o"
+                output,
+                expected=f"a folder for {len(scans)} masks",
+                found="a file name",
+                remedy="give a folder to -o",
             )
         targets = [output]
     else:
@@ -67,7 +76,10 @@ def _targets(scans: list[ScanFile], output: Path, *, overwrite: bool) -> list[Pa
     for scan, target in zip(scans, targets, strict=True):
         if target.exists() and (not overwrite or target.samefile(scan.path)):
             raise UserError(
-                target, expected="no such file yet", found="one", remedy="choose another -o, or add --overwrite"
+                target,
+                expected="no such file yet",
+                found="one",
+                remedy="choose another -o, or add --overwrite",
             )
     return targets
 

@@ -7,7 +7,7 @@ R, A and S, at right angles, with the spacing of the config, around the same cen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 import torch
@@ -112,10 +112,13 @@ def _closest_rotation(directions: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _canonical(array: NDArray[np.generic], grid: Grid) -> MetaTensor:
     """``array`` as float32 [1, R, A, S] with its affine."""
-    tensor = torch.as_tensor(np.ascontiguousarray(array)).to(torch.float32)[None]
+    copied = np.array(array, dtype=np.float32, order="C")  # torch warns of arrays it must not write to
+    tensor = torch.from_numpy(copied)[None]
     labels = (("L", "R"), ("P", "A"), ("I", "S"))
-    turned: MetaTensor = Orientation(axcodes="RAS", labels=labels)(MetaTensor(tensor, affine=torch.tensor(grid.affine)))
-    return turned
+    turned = Orientation(axcodes="RAS", labels=labels)(
+        MetaTensor(tensor, affine=torch.tensor(grid.affine))
+    )
+    return cast(MetaTensor, turned)
 
 
 def _average_blocks(image: MetaTensor, spacing_mm: tuple[float, float, float]) -> MetaTensor:
@@ -132,6 +135,6 @@ def _average_blocks(image: MetaTensor, spacing_mm: tuple[float, float, float]) -
 
 
 def _resample(image: MetaTensor, grid: Grid, *, mode: str) -> torch.Tensor:
-    resampler = SpatialResample(mode=mode, padding_mode="border", align_corners=False, dtype=torch.float32)
-    resampled: MetaTensor = resampler(image, dst_affine=torch.tensor(grid.affine), spatial_size=grid.shape)
-    return resampled.as_tensor()
+    resampler = SpatialResample(mode=mode, padding_mode="border", align_corners=False, dtype=np.float32)
+    resampled = resampler(image, dst_affine=torch.tensor(grid.affine), spatial_size=grid.shape)
+    return cast(MetaTensor, resampled).as_tensor()

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ct_attn import atomic
 from ct_attn.errors import UserError
-from ct_attn.labels import LabelScheme
+from ct_attn.labels import PAPER_TARGETS, LabelScheme
 from ct_attn.losses import DiceLossConfig
 from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import NetworkConfig
@@ -95,11 +95,7 @@ class Recipe(StrictModel):
 
     name: str
     description: str = ""
-    targets: dict[str, tuple[str, ...]] = {
-        "pancreas": ("pancreas",),
-        "spleen": ("spleen",),
-        "kidney": ("left_kidney", "right_kidney"),
-    }
+    targets: dict[str, tuple[str, ...]] = Field(default=PAPER_TARGETS)
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     network: NetworkConfig = AttentionUNetConfig()
     loss: DiceLossConfig = DiceLossConfig()
@@ -141,6 +137,10 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(
             path, expected="a recipe (YAML)", found=error.strerror or "none", remedy="check the path"
         ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            path, expected="a recipe (YAML)", found="bytes that are no text", remedy="check the path"
+        ) from error
     return parse_recipe(text, overrides, source=str(path))
 
 
@@ -148,14 +148,16 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), *, source: str) -> Re
     """The recipe in ``text``; ``source`` names it in errors."""
     try:
         fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-99-99
         place = getattr(error, "problem_mark", None)
         where = f"{source}:{place.line + 1}" if place else source
         raise UserError(
             where, expected="YAML", found=str(getattr(error, "problem", error)), remedy="mend the line"
         ) from error
     if not isinstance(fields, dict):
-        raise UserError(source, expected="a mapping of sections", found=type(fields).__name__, remedy="see pipelines/")
+        raise UserError(
+            source, expected="a mapping of sections", found=type(fields).__name__, remedy="see pipelines/"
+        )
     for override in overrides:
         _apply(fields, override)
     try:
@@ -189,10 +191,18 @@ def _apply(fields: dict[str, Any], override: str) -> None:
         inner = place.setdefault(section, {})
         if not isinstance(inner, dict):
             raise UserError(
-                f"--set {override}", expected="a section before the dot", found=f"the field {section}", remedy="mend it"
+                f"--set {override}",
+                expected="a section before the dot",
+                found=f"the field {section}",
+                remedy="mend it",
             )
         place = inner
-    place[last] = yaml.safe_load(value)
+    try:
+        place[last] = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-99-99
+        raise UserError(
+            f"--set {override}", expected="a YAML value behind =", found=str(error), remedy="quote or mend it"
+        ) from error
 
 
 def _locate(text: str, place: tuple[int | str, ...], source: str) -> str:

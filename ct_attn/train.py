@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from ct_attn.errors import UserError
 from ct_attn.manifest import Manifest, choose_fold, file_digest, read_manifest
 from ct_attn.recipe import Recipe, write_recipe
 from ct_attn.training.callbacks import KeepBest, SaveState, ShowProgress
-from ct_attn.training.cases import as_item, check_labelled, loading, locate
+from ct_attn.training.cases import check_labelled, loading, locate
 from ct_attn.training.data import Batches
 from ct_attn.training.module import SegmentationModule
 
-PreparedCase = dict[str, Any]
+PreparedCase = dict[Hashable, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,23 +122,29 @@ def _load(
     sides = choose_fold(manifest, fold, path=path)
     check_labelled(manifest.training, recipe.label_scheme, path)
     files = [locate(cases, path) for cases in sides]
-    load = loading([*files[0], *files[1]], manifest.label_scheme, recipe.preprocessing, recipe.label_scheme)
+    load = loading(manifest.label_scheme, recipe.preprocessing, recipe.label_scheme)
     task = progress.add_task("reading and preparing cases", total=len(manifest.training))
     prepared: list[list[PreparedCase]] = []
     for side in files:
         prepared.append([])
         for case in side:
-            prepared[-1].append(load(as_item(case)))
+            prepared[-1].append(load(case))
             progress.advance(task)
     return prepared[0], prepared[1]
 
 
 def _fit(
-    recipe: Recipe, batches: Batches, run: RunFolder, record: dict[str, str | int], progress: Progress, device: str
+    recipe: Recipe,
+    batches: Batches,
+    run: RunFolder,
+    record: dict[str, str | int],
+    progress: Progress,
+    device: str,
 ) -> None:
     target = choose_device(device)
     half = choose_precision(recipe.training.precision, target) == torch.bfloat16
     lightning.seed_everything(recipe.training.seed, verbose=False)
+    module = SegmentationModule(recipe)
     provenance = {key: record[key] for key in ("manifest_digest", "fold", "torch")}
     trainer = Trainer(
         accelerator=target.type,
@@ -148,14 +155,21 @@ def _fit(
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         logger=CSVLogger(run.path, name="log", version=""),
-        callbacks=[KeepBest(run.model, recipe, provenance), SaveState(run.state), ShowProgress(progress)],
+        callbacks=[
+            KeepBest(module.network, run.model, recipe, provenance),
+            SaveState(run.state),
+            ShowProgress(progress),
+        ],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         deterministic=target.type == "cuda",
     )
     trainer.fit(
-        SegmentationModule(recipe), batches, ckpt_path=run.state if run.state.is_file() else None, weights_only=True
+        module,
+        batches,
+        ckpt_path=run.state if run.state.is_file() else None,
+        weights_only=True,
     )
 
 

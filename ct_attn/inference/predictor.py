@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ct_attn.checkpoint import Checkpoint, load_checkpoint
-from ct_attn.device import choose_device, choose_precision
+from ct_attn.device import channels_last, choose_device, choose_precision
 from ct_attn.inference.restore import restore_mask
 from ct_attn.inference.sliding_window import sliding_window_logits
 from ct_attn.labels import LabelScheme
@@ -36,7 +36,7 @@ class Predictor:
         self.recipe = recipe
         self.device = device
         self.precision = choose_precision(recipe.inference.precision, device)
-        self.network = network.to(device, memory_format=torch.channels_last_3d)
+        self.network = channels_last(network.to(device))
 
     @classmethod
     def load(cls, model: Path, *, device: str = "auto") -> Predictor:

@@ -60,8 +60,7 @@ def window_starts(size: Shape3, patch_size: Shape3, overlap: float) -> Iterator[
         step = max(1, int(side * (1 - overlap)))
         count = max(0, -(-(length - side) // step)) + 1
         axes.append([min(index * step, length - side) for index in range(count)])
-    for i, j, k in product(*axes):
-        yield i, j, k
+    yield from product(axes[0], axes[1], axes[2])
 
 
 def gaussian_weight(patch_size: Shape3) -> Tensor:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from ct_attn.network.attention_gate import AttentionGate
 from ct_attn.network.blocks import ConvNormReLU, initialise
-from ct_attn.network.unet import LevelsConfig, UNet
+from ct_attn.network.unet import LevelsConfig, UNet, Width
 
 
 class AttentionUNetConfig(LevelsConfig):
-    """A U-Net in which every skip but the finest passes one additive gate."""
+    """A U-Net in which every skip but the finest passes one additive gate.
 
+    At least three levels: with two, the finest skip is the only one.
+    """
+
+    widths: Annotated[tuple[Width, ...], Field(min_length=3)] = (16, 32, 64, 128, 256)
     kind: Literal["attention_unet"] = "attention_unet"
 
 

@@ -48,9 +48,13 @@ class UNet(nn.Module):
 
     def _build(self, widths: tuple[int, ...], *, in_channels: int, n_classes: int) -> None:
         levels = range(len(widths) - 1)
-        self.encoder = nn.ModuleList(DoubleConv((in_channels, *widths)[level], widths[level]) for level in levels)
+        self.encoder = nn.ModuleList(
+            DoubleConv((in_channels, *widths)[level], widths[level]) for level in levels
+        )
         self.center = DoubleConv(widths[-2], widths[-1])
-        self.decoder = nn.ModuleList(DoubleConv(widths[level] + widths[level + 1], widths[level]) for level in levels)
+        self.decoder = nn.ModuleList(
+            DoubleConv(widths[level] + widths[level + 1], widths[level]) for level in levels
+        )
         self.pool = nn.MaxPool3d(2)
         self.heads = nn.ModuleList(nn.Conv3d(width, n_classes, kernel_size=1) for width in widths[:-1])
         self.fuse = nn.Conv3d(n_classes * len(levels), n_classes, kernel_size=1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.progress import Progress, TaskID
+from torch import nn
 
 from ct_attn.atomic import replacing
 from ct_attn.checkpoint import Checkpoint, save_checkpoint
@@ -17,7 +18,10 @@ from ct_attn.recipe import Recipe
 class KeepBest(Callback):
     """Writes the model folder whenever the mean validation DSC reaches a new best."""
 
-    def __init__(self, folder: Path, recipe: Recipe, provenance: Mapping[str, str | int | float]) -> None:
+    def __init__(
+        self, network: nn.Module, folder: Path, recipe: Recipe, provenance: Mapping[str, str | int | float]
+    ) -> None:
+        self.network = network
         self.folder = folder
         self.recipe = recipe
         self.provenance = provenance
@@ -29,7 +33,7 @@ class KeepBest(Callback):
             return
         self.best = dsc
         provenance = {**self.provenance, "epoch": trainer.current_epoch, "validation_dsc": round(dsc, 6)}
-        weights = pl_module.network.state_dict()
+        weights = self.network.state_dict()
         save_checkpoint(Checkpoint(weights=weights, recipe=self.recipe, provenance=provenance), self.folder)
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import ImageReader
-from monai.transforms import Compose, LoadImaged, MapTransform
+from monai.transforms import LoadImage, MapTransform
 from numpy.typing import NDArray
 
 from ct_attn.errors import UserError
@@ -38,13 +40,18 @@ def locate(cases: Sequence[Case], manifest: Path) -> list[CaseFiles]:
     Raises :class:`UserError` naming the first file that is missing.
     """
     files = [
-        CaseFiles(case_id=case.case_id, image=manifest.parent / case.image, label=manifest.parent / case.label)
+        CaseFiles(
+            case_id=case.case_id, image=manifest.parent / case.image, label=manifest.parent / case.label
+        )
         for case in cases
     ]
     for file in (path for case in files for path in (case.image, case.label)):
         if not file.exists():
             raise UserError(
-                file, expected=f"a file that {manifest} lists", found="no such file", remedy="restore it or mend the manifest"
+                file,
+                expected=f"a file that {manifest} lists",
+                found="no such file",
+                remedy="restore it or mend the manifest",
             )
     return files
 
@@ -67,30 +74,49 @@ def check_labelled(cases: Sequence[Case], scheme: LabelScheme, manifest: Path) -
 
 
 class ScanReader(ImageReader):
-    """MONAI's view of :mod:`ct_attn.scan_io`: arrays [I, J, K] with a voxel -> RAS affine.
-
-    A path under ``label_paths`` is read as a label map, whose codes must be those of
-    ``scheme``; any other as a CT scan.
-    """
-
-    def __init__(self, *, scheme: LabelScheme, label_paths: frozenset[str]) -> None:
-        self.scheme = scheme
-        self.label_paths = label_paths
+    """MONAI's view of our door to scans: arrays [I, J, K] with a voxel -> RAS affine."""
 
     def verify_suffix(self, filename: Any) -> bool:
         return True
 
     def read(self, data: Any, **kwargs: Any) -> Volume | Mask:
-        path = Path(str(data))
-        if str(path) not in self.label_paths:
-            return read_scan(path)
+        return read_scan(_only_path(data))
+
+    def get_data(self, img: Any) -> tuple[NDArray[Any], dict[str, Any]]:
+        array = img.labels if isinstance(img, Mask) else img.hu
+        grid: Grid = img.grid
+        meta = {"affine": np.array(grid.affine), "spatial_shape": np.array(grid.shape), "space": "RAS"}
+        return array, meta | {"original_channel_dim": "no_channel"}
+
+
+class LabelReader(ScanReader):
+    """The same for label maps, whose codes must be those of ``scheme``."""
+
+    def __init__(self, scheme: LabelScheme) -> None:
+        self.scheme = scheme
+
+    def read(self, data: Any, **kwargs: Any) -> Mask:
+        path = _only_path(data)
         mask, _ = nifti.read_mask(path)
         require_known_codes(mask, self.scheme, path)
         return mask
 
-    def get_data(self, img: Any) -> tuple[NDArray[Any], dict[str, Any]]:
-        array = img.labels if isinstance(img, Mask) else img.hu
-        return array, {"affine": img.grid.affine, "spatial_shape": np.array(img.grid.shape), "space": "RAS"}
+
+class LoadCased(MapTransform):
+    """``image`` and ``label`` of a :class:`CaseFiles` as MetaTensors [1, I, J, K]."""
+
+    def __init__(self, source: LabelScheme) -> None:
+        super().__init__(keys=("image", "label"))
+        self.load = _monai_loader()
+        self.readers = {"image": ScanReader(), "label": LabelReader(source)}
+
+    def __call__(self, data: CaseFiles) -> dict[Hashable, Any]:
+        # The reader goes with the call: one that is registered is skipped without a word
+        # when it raises, and MONAI's own readers accept what ours refuses.
+        loaded: dict[Hashable, Any] = {
+            key: self.load(getattr(data, key), reader=reader) for key, reader in self.readers.items()
+        }
+        return {"files": data, **loaded}
 
 
 class Preparedd(MapTransform):
@@ -121,21 +147,29 @@ class Preparedd(MapTransform):
 
 
 def loading(
-    files: Sequence[CaseFiles], source: LabelScheme, preprocessing: PreprocessingConfig, target: LabelScheme
-) -> Compose:
-    """The transform that reads and prepares any of ``files`` (see :class:`Preparedd`)."""
-    reader = ScanReader(scheme=source, label_paths=frozenset(str(case.label) for case in files))
-    return Compose(
-        [
-            LoadImaged(keys=("image", "label"), reader=reader, dtype=None, ensure_channel_first=True),
-            Preparedd(preprocessing, source=source, target=target),
-        ]
-    )
+    source: LabelScheme, preprocessing: PreprocessingConfig, target: LabelScheme
+) -> Callable[[CaseFiles], dict[Hashable, Any]]:
+    """The transform from :class:`CaseFiles` to what :class:`Preparedd` gives.
+
+    ``source`` are the codes of the label files, ``target`` those of the network.
+    """
+    load, prepare_both = LoadCased(source), Preparedd(preprocessing, source=source, target=target)
+    # Not MONAI's Compose: it would bury a UserError in a RuntimeError of its own.
+    return lambda case: prepare_both(load(case))
 
 
-def as_item(case: CaseFiles) -> dict[str, Any]:
-    """What :func:`loading` takes."""
-    return {"image": str(case.image), "label": str(case.label), "files": case}
+def _monai_loader() -> LoadImage:
+    """MONAI's loader, less the notices about readers of its own that are never used."""
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return LoadImage(image_only=True, ensure_channel_first=True, dtype=None)
+
+
+def _only_path(data: Any) -> Path:
+    """MONAI hands over a tuple of paths; a case is one."""
+    (path,) = data
+    return Path(path)
 
 
 def _array(image: Any, dtype: Any) -> NDArray[Any]:

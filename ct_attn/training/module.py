@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from ct_attn.device import channels_last
 from ct_attn.inference.sliding_window import sliding_window_logits
 from ct_attn.losses import SorensenDiceLoss
 from ct_attn.network.build import build_network
@@ -20,8 +21,7 @@ class SegmentationModule(LightningModule):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
-        network = build_network(recipe.network, in_channels=1, n_classes=recipe.n_classes)
-        self.network = network.to(memory_format=torch.channels_last_3d)
+        self.network = channels_last(build_network(recipe.network, in_channels=1, n_classes=recipe.n_classes))
         self.loss = SorensenDiceLoss(recipe.loss)
         self.validation_dsc: list[list[float]] = []
 
@@ -41,7 +41,9 @@ class SegmentationModule(LightningModule):
             patch_size=self.recipe.training.patch_size,
             overlap=self.recipe.inference.overlap,
         )
-        self.validation_dsc.append(dsc_per_class(logits.argmax(0), case["label"][0, 0], self.recipe.n_classes))
+        self.validation_dsc.append(
+            dsc_per_class(logits.argmax(0), case["label"][0, 0], self.recipe.n_classes)
+        )
 
     def on_validation_epoch_end(self) -> None:
         means = torch.tensor(self.validation_dsc).mean(0)

@@ -64,7 +64,13 @@ def random_patch(config: TrainingConfig, *, n_classes: int) -> Compose:
         num_samples=1,
         warn=False,
     )
-    return Compose([SpatialPadd(keys=KEYS, spatial_size=config.patch_size), crop, *augmentation(config.augmentation, config)])
+    return Compose(
+        [
+            SpatialPadd(keys=KEYS, spatial_size=config.patch_size),
+            crop,
+            *augmentation(config.augmentation, config),
+        ]
+    )
 
 
 def augmentation(config: AugmentationConfig, training: TrainingConfig) -> list[Any]:

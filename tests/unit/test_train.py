@@ -54,7 +54,9 @@ def test_the_log_has_the_loss_of_every_epoch_and_dsc_of_every_validation(finishe
 def test_the_model_kept_is_the_one_with_the_best_validation_dsc(finished_run):
     with (finished_run / "log" / "metrics.csv").open() as file:
         dsc = [float(row["dsc"]) for row in csv.DictReader(file) if row["dsc"]]
-    assert load_checkpoint(finished_run / "model").provenance["validation_dsc"] == pytest.approx(max(dsc), abs=1e-5)
+    assert load_checkpoint(finished_run / "model").provenance["validation_dsc"] == pytest.approx(
+        max(dsc), abs=1e-5
+    )
 
 
 def test_the_same_seed_gives_the_same_weights(finished_run, tiny_manifest, tmp_path, silent):
@@ -82,9 +84,10 @@ def test_a_run_stopped_after_an_epoch_and_resumed_ends_with_the_same_weights(
             raise PowerCut
 
     output = tmp_path / "resumed"
-    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+    with monkeypatch.context() as patch:
         patch.setattr(SaveState, "on_train_epoch_end", save_then_stop)
-        train(tiny_recipe(), tiny_manifest, output, progress=silent)
+        with pytest.raises(PowerCut):
+            train(tiny_recipe(), tiny_manifest, output, progress=silent)
     model = train(tiny_recipe(), tiny_manifest, output, progress=silent, resume=True)
     assert_same_weights(weights_of(finished_run / "model"), weights_of(model))
 
@@ -98,12 +101,20 @@ def test_a_folder_with_files_is_refused_without_resume(tiny_manifest, tmp_path, 
 
 def test_resuming_with_another_recipe_is_refused(finished_run, tiny_manifest, silent):
     with pytest.raises(UserError, match="another recipe"):
-        train(tiny_recipe("training.learning_rate=0.5"), tiny_manifest, finished_run, progress=silent, resume=True)
+        train(
+            tiny_recipe("training.learning_rate=0.5"),
+            tiny_manifest,
+            finished_run,
+            progress=silent,
+            resume=True,
+        )
 
 
 def test_a_case_that_leaves_a_target_unlabelled_is_refused(tiny_manifest, tmp_path, silent):
     manifest = read_manifest(tiny_manifest)
-    partly = manifest.training[0].model_copy(update={"labelled_organs": ("pancreas", "spleen", "left_kidney")})
+    partly = manifest.training[0].model_copy(
+        update={"labelled_organs": ("pancreas", "spleen", "left_kidney")}
+    )
     path = tmp_path / "manifest.json"
     write_manifest(manifest.model_copy(update={"training": (partly, *manifest.training[1:])}), path)
     with pytest.raises(UserError, match="right_kidney not labelled"):

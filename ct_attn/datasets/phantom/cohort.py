@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class CohortConfig:
     n_test: int = 0
     n_folds: int = 4
     seed: int = 0
-    phantom: PhantomConfig = PhantomConfig()
+    phantom: PhantomConfig = field(default_factory=PhantomConfig)
 
     def __post_init__(self) -> None:
         if not 2 <= self.n_folds <= self.n_training:

@@ -10,7 +10,7 @@ from ct_attn.errors import UserError
 from ct_attn.labels import DISK_SCHEME, PAPER_SCHEME
 from ct_attn.preprocessing import PreprocessingConfig, prepare
 from ct_attn.scan_io import nifti
-from ct_attn.training.cases import CaseFiles, as_item, loading
+from ct_attn.training.cases import CaseFiles, loading
 from ct_attn.volume import Grid, Mask, Volume
 
 CONFIG = PreprocessingConfig(spacing_mm=(4, 4, 4), hu_window=(-100, 200))
@@ -31,7 +31,7 @@ def write_case(folder, *, labels=None, label_affine=None):
 
 
 def load(files):
-    return loading([files], DISK_SCHEME, CONFIG, PAPER_SCHEME)(as_item(files))
+    return loading(DISK_SCHEME, CONFIG, PAPER_SCHEME)(files)
 
 
 def test_training_sees_what_inference_sees(tmp_path):

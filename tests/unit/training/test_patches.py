@@ -66,7 +66,9 @@ def test_image_and_label_move_together():
 def test_noise_changes_the_image_and_not_the_label():
     noisy = AugmentationConfig(affine_probability=0, noise=0.2, brightness=0, contrast=0)
     still, changed = patches(), patches(augmentation=noisy)
-    differing = [index for index in range(8) if not torch.equal(still[index]["image"], changed[index]["image"])]
+    differing = [
+        index for index in range(8) if not torch.equal(still[index]["image"], changed[index]["image"])
+    ]
     assert differing
     assert all(torch.equal(still[index]["label"], changed[index]["label"]) for index in range(8))
 

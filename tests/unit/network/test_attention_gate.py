@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ct_attn.network.attention_gate import AttentionGate
+
+SKIP, GATING = 3, 5
+
+
+def inputs(skip=(8, 6, 4), gating=(4, 3, 2)):
+    return torch.randn(2, SKIP, *skip, dtype=torch.float64), torch.randn(2, GATING, *gating, dtype=torch.float64)
+
+
+def drawn_gate() -> AttentionGate:
+    """In float64, evaluating, with every number of it drawn at random."""
+    gate = AttentionGate(SKIP, GATING).double().eval()
+    for module in gate.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean):
+                tensor.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return gate
+
+
+def trilinear(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Written out: voxel i of n lies at (i + 1/2) m / n - 1/2 of m, held at the ends."""
+    for axis, wanted in enumerate(size, start=2):
+        given = x.shape[axis]
+        at = np.clip((np.arange(wanted) + 0.5) * given / wanted - 0.5, 0, given - 1)
+        low = np.floor(at).astype(int)
+        high = np.minimum(low + 1, given - 1)
+        share = (at - low).reshape([-1 if other == axis else 1 for other in range(5)])
+        x = (1 - share) * x.take(low, axis) + share * x.take(high, axis)
+    return x
+
+
+def pointwise(convolution, x: np.ndarray) -> np.ndarray:
+    """A 1x1x1 convolution as the matrix product it is."""
+    weight = convolution.weight.detach().numpy()[:, :, 0, 0, 0]
+    return np.einsum("oc,bcijk->boijk", weight, x) + convolution.bias.detach().numpy().reshape(1, -1, 1, 1, 1)
+
+
+def normalised(norm, x: np.ndarray) -> np.ndarray:
+    mean, variance, weight, bias = (
+        tensor.detach().numpy().reshape(1, -1, 1, 1, 1)
+        for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    return (x - mean) / np.sqrt(variance + norm.eps) * weight + bias
+
+
+def alpha_by_the_paper(gate: AttentionGate, skip: np.ndarray, gating: np.ndarray) -> np.ndarray:
+    """Equations (1) and (2); W_x sees the skip in blocks of 2x2x2 voxels."""
+    batch, channels, *size = skip.shape
+    halves = [side // 2 for side in size]
+    cut = skip[:, :, : halves[0] * 2, : halves[1] * 2, : halves[2] * 2]
+    blocks = cut.reshape(batch, channels, halves[0], 2, halves[1], 2, halves[2], 2)
+    theta = np.einsum("ocxyz,bcixjykz->boijk", gate.theta.weight.detach().numpy(), blocks)
+    phi = trilinear(pointwise(gate.phi, gating), theta.shape[2:])
+    q = pointwise(gate.psi, np.maximum(theta + phi, 0))
+    return trilinear(1 / (1 + np.exp(-q)), skip.shape[2:])
+
+
+@pytest.mark.parametrize(
+    ("skip_size", "gating_size"),
+    [((8, 6, 4), (4, 3, 2)), ((8, 8, 4), (2, 4, 1)), ((7, 5, 4), (3, 2, 2))],
+    ids=["one level below", "two levels below", "odd sides"],
+)
+def test_the_gate_is_the_papers_formulas(skip_size, gating_size):
+    gate = drawn_gate()
+    skip, gating = inputs(skip_size, gating_size)
+    alpha = alpha_by_the_paper(gate, skip.numpy(), gating.numpy())
+    np.testing.assert_allclose(gate.coefficients(skip, gating).detach().numpy(), alpha, rtol=0, atol=1e-6)
+
+    passed = normalised(gate.transform[1], pointwise(gate.transform[0], alpha * skip.numpy()))
+    combined = np.maximum(normalised(gate.combine[1], pointwise(gate.combine[0], passed)), 0)
+    np.testing.assert_allclose(gate(skip, gating).detach().numpy(), combined, rtol=0, atol=1e-6)
+
+
+def test_alpha_is_one_map_between_0_and_1_on_the_skips_grid():
+    skip, gating = inputs()
+    alpha = drawn_gate().coefficients(5 * skip, 5 * gating)
+    assert alpha.shape == (2, 1, 8, 6, 4)
+    assert alpha.min() > 0
+    assert alpha.max() < 1
+    assert alpha.std() > 0.01
+
+
+def test_the_gated_skip_has_the_skips_shape_and_no_negative_values():
+    skip, gating = inputs()
+    gated = drawn_gate()(skip, gating)
+    assert gated.shape == skip.shape
+    assert gated.min() >= 0
+
+
+@pytest.mark.parametrize(("bias", "alpha"), [(0.0, 0.5), (3.0, 0.952574)])
+def test_a_gate_that_sees_nothing_lets_the_same_share_through_everywhere(bias, alpha):
+    gate = drawn_gate()
+    gate.psi.weight.data.zero_()
+    gate.psi.bias.data.fill_(bias)
+    assert gate.coefficients(*inputs()).detach().numpy() == pytest.approx(alpha, abs=1e-6)
+
+
+def test_what_goes_on_is_the_skip_times_alpha_and_nothing_where_the_skip_is_nothing():
+    gate = drawn_gate()
+    skip, gating = inputs()
+    skip[:, :, 2:5] = 0
+    seen = []
+    gate.transform.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    gate(skip, gating)
+    assert torch.equal(seen[0], skip * gate.coefficients(skip, gating))
+    assert not seen[0][:, :, 2:5].any()
+    assert seen[0][:, :, 5:].any()
+
+
+def test_skip_and_gating_signal_both_move_alpha():
+    gate = drawn_gate()
+    skip, gating = inputs()
+    alpha = gate.coefficients(skip, gating)
+    assert not torch.allclose(gate.coefficients(skip + 1, gating), alpha, atol=1e-3)
+    assert not torch.allclose(gate.coefficients(skip, gating + 1), alpha, atol=1e-3)
+
+
+def test_the_convolutions_are_the_released_ones():
+    gate = AttentionGate(32, 64)
+    assert gate.theta.weight.shape == (32, 32, 2, 2, 2)
+    assert gate.theta.stride == (2, 2, 2)
+    assert gate.theta.bias is None
+    assert gate.phi.weight.shape == (32, 64, 1, 1, 1)
+    assert gate.phi.bias.shape == (32,)
+    assert gate.psi.weight.shape == (1, 32, 1, 1, 1)
+    assert gate.psi.bias.shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("skip_channels", "gating_channels", "parameters"), [(32, 64, 12_545), (64, 128, 49_665), (128, 256, 197_633)]
+)
+def test_parameter_counts_of_the_released_gates(skip_channels, gating_channels, parameters):
+    gate = AttentionGate(skip_channels, gating_channels)
+    assert sum(parameter.numel() for parameter in gate.parameters()) == parameters

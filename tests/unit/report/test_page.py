@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from ct_attn.metrics import CaseScore, State, summarize
+from ct_attn.report.legend import PALETTE
+from ct_attn.report.page import CasePicture, worst_first, write_report
+from ct_attn.report.plots import score_plot
+from ct_attn.report.png import palette_png
+
+PNG = palette_png(np.zeros((30, 40, 3), dtype=np.uint8), PALETTE)
+VOID = {"meta", "link", "img"}
+
+
+def scored(case_id: str, organ: str, dsc: float, s2s_mm: float = 1.5) -> CaseScore:
+    numbers = {"dsc": dsc, "precision": 0.61, "recall": 0.62, "jaccard": 0.63, "surface_dsc_2mm": 0.64}
+    return CaseScore(
+        case_id=case_id,
+        organ=organ,
+        state=State.SCORED,
+        s2s_mm=s2s_mm,
+        hd95_mm=7.25,
+        truth_ml=80.04,
+        predicted_ml=79.96,
+        **numbers,
+    )
+
+
+MISSED = CaseScore(
+    case_id="case_c",
+    organ="pancreas",
+    state=State.MISSED,
+    dsc=0.0,
+    recall=0.0,
+    jaccard=0.0,
+    surface_dsc_2mm=0.0,
+)
+SCORES = [
+    scored("case_a", "pancreas", 0.8, s2s_mm=1.0),
+    scored("case_b", "pancreas", 0.7, s2s_mm=2.0),
+    MISSED,
+    scored("case_a", "left_kidney", 0.95),
+    CaseScore(case_id="case_b", organ="left_kidney", state=State.NOT_LABELLED),
+    CaseScore(case_id="case_c", organ="left_kidney", state=State.BOTH_EMPTY),
+]
+
+
+class Page(HTMLParser):
+    """What the tests look at: tags with their attributes, tables as words, and that all is closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.open: list[str] = []
+        self.words = ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.rows = self.tables.setdefault(str(dict(attributes)["class"]), [])
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if {"style", "script"} & set(self.open):
+            return
+        self.words += data
+        if {"th", "td"} & set(self.open):
+            self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
+
+
+def write(path, scores=SCORES, **changed) -> str:
+    given = {
+        "title": "Fold 0",
+        "facts": {"Model": "attention U-Net"},
+        "scores": scores,
+        "summaries": summarize(scores),
+        "pictures": [CasePicture(case_id="case_c", png=PNG, alt="Slices of case_c")],
+        "notes": ["a note"],
+    }
+    write_report(path, **(given | changed))
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def html(tmp_path) -> str:
+    return write(tmp_path / "report.html")
+
+
+def test_it_says_what_it_was_given(html):
+    words = Page(html).words
+    for given in ("Fold 0", "Model", "attention U-Net", "a note", "case_a", "case_b", "case_c", "pancreas"):
+        assert given in words
+    assert "left kidney" in words
+    assert "2 TP / (2 TP + FP + FN)" in words
+
+
+def test_the_summary_holds_means_and_counts_states(html):
+    """Pancreas: DSC of 0.8, 0.7 and 0 is 0.5 ± 0.436; surfaces of two cases 1.5 ± 0.71 mm."""
+    rows = {row[0]: row[1:] for row in Page(html).tables["summary"]}
+    assert rows["Measure"] == ["pancreas", "left kidney"]
+    assert rows["DSC"] == ["0.500 ± 0.436", "0.950"]
+    assert rows["Recall"] == ["0.413 ± 0.358", "0.620"]
+    assert rows["S2S mm"] == ["1.50 ± 0.71 without 1 case", "1.50"]
+    assert rows["HD95 mm"] == ["7.25 ± 0.00 without 1 case", "7.25"]
+    assert rows["Surface DSC 2 mm"] == ["0.427 ± 0.370", "0.640"]
+    assert [
+        rows[f"Cases {state}"] for state in ("scored", "missed", "spurious", "both empty", "not labelled")
+    ] == [
+        ["2", "1"],
+        ["1", "0"],
+        ["0", "0"],
+        ["0", "1"],
+        ["0", "1"],
+    ]
+
+
+def test_an_organ_without_any_number_has_dashes_in_the_summary(tmp_path):
+    html = write(tmp_path / "r.html", [SCORES[4]])
+    assert {row[0]: row[1] for row in Page(html).tables["summary"]}["DSC"] == "—"
+
+
+def test_cases_stand_worst_first_and_numbers_beside_their_columns(html):
+    heading, *rows = Page(html).tables["cases"]
+    assert [row[:4] for row in rows] == [
+        ["case_c", "pancreas", "0.000", "missed"],
+        ["case_b", "pancreas", "0.700", "scored"],
+        ["case_a", "pancreas", "0.800", "scored"],
+        ["case_a", "left kidney", "0.950", "scored"],
+        ["case_b", "left kidney", "— not labelled", "not labelled"],
+        ["case_c", "left kidney", "— both empty", "both empty"],
+    ]
+    assert dict(zip(heading, rows[2], strict=True)) == {
+        "Case": "case_a",
+        "Organ": "pancreas",
+        "DSC": "0.800",
+        "State": "scored",
+        "Precision": "0.610",
+        "Recall": "0.620",
+        "Jaccard": "0.630",
+        "S2S mm": "1.00",
+        "HD95 mm": "7.25",
+        "Surface DSC 2 mm": "0.640",
+        "Truth ml": "80.0",
+        "Predicted ml": "80.0",
+    }
+
+
+def test_no_number_is_missing_without_its_state(html):
+    heading, missed, *rows = Page(html).tables["cases"]
+    cells = dict(zip(heading, missed, strict=True))
+    assert cells["Recall"] == "0.000"
+    assert {cells[name] for name in ("Precision", "S2S mm", "HD95 mm")} == {"— missed"}
+    assert all(all(row) for row in rows)
+
+
+def test_worst_first_keeps_the_order_of_equals_and_puts_no_dsc_last():
+    without = SCORES[4]
+    assert worst_first([without, SCORES[0], replace(SCORES[0], case_id="z"), MISSED]) == [
+        MISSED,
+        SCORES[0],
+        replace(SCORES[0], case_id="z"),
+        without,
+    ]
+
+
+def test_nothing_is_fetched(html):
+    page = Page(html)
+    links = [
+        value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")
+    ]
+    assert len(links) == 2  # the empty icon and the picture
+    assert all(link.startswith("data:") for link in links)
+    assert "://" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+    policy = next(attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes)
+    assert policy.startswith("default-src 'none'")
+
+
+def test_what_was_given_cannot_become_markup(tmp_path):
+    evil = "<script>alert('x')</script>\"&"
+    scores = [replace(SCORES[0], case_id=evil), replace(SCORES[0], organ=evil)]
+    picture = CasePicture(case_id=evil, png=PNG, alt=evil)
+    html = write(
+        tmp_path / "r.html", scores, title=evil, facts={evil: evil}, pictures=[picture], notes=[evil]
+    )
+    page = Page(html)
+    assert [tag for tag, _ in page.tags].count("script") == 1  # ours
+    assert page.words.count(evil) >= 9  # title twice, note, fact and value, tables, plots, picture
+    assert next(attributes["alt"] for tag, attributes in page.tags if tag == "img") == evil
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path, html):
+    again = write(tmp_path / "elsewhere" / "again.html")
+    assert again == html
+    assert str(tmp_path) not in html
+
+
+def test_a_reader_without_eyes_or_mouse_gets_along(html):
+    page = Page(html)
+    assert page.tags[0] == ("html", {"lang": "en"})
+    assert all(attributes.get("scope") for tag, attributes in page.tags if tag == "th")
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert [(picture["alt"], picture["width"], picture["height"]) for picture in pictures] == [
+        ("Slices of case_c", "40", "30")
+    ]
+    assert [attributes["role"] for tag, attributes in page.tags if tag == "svg"] == ["img", "img"]
+    assert sum(tag == "button" for tag, _ in page.tags) == len(page.tables["cases"][0])
+    assert [attributes for tag, attributes in page.tags if "aria-sort" in attributes] == [
+        {"scope": "col", "aria-sort": "ascending"}
+    ]
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 4
+    labels = {attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes}
+    assert labels <= set(ids)
+
+
+def test_sorting_has_the_whole_number_and_nothing_for_a_gap(html):
+    values = re.findall(r'<td[^>]* data-value="([^"]*)"', html)
+    assert "80.04" in values
+    assert values.count("") == 5 + 9 + 9  # the missed one, the one not labelled, both empty
+
+
+def test_a_report_without_pictures_and_notes_has_no_empty_sections(tmp_path):
+    html = write(tmp_path / "r.html", pictures=[], notes=[], facts={})
+    assert 'id="pictures"' not in html
+    assert 'class="note"' not in html
+    assert 'id="facts"' not in html
+
+
+def test_an_older_report_is_replaced(tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("older")
+    assert "older" not in write(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def circles(svg: str, organ_colour: str) -> list[tuple[float, str]]:
+    """x and fill of the dots of one organ."""
+    found = re.findall(r'<circle cx="([\d.]+)" cy="[\d.]+" r="4.2" fill="([^"]+)"[^>]*stroke="([^"]+)"', svg)
+    return [(float(x), fill) for x, fill, stroke in found if stroke == organ_colour]
+
+
+def test_a_plot_has_a_dot_for_each_case_with_a_value():
+    """On the axis from 0 to 1 the dots of 0, 0.7 and 0.8 lie as 7 : 1."""
+    svg = score_plot(SCORES)
+    (good, full), (fair, _), (none, hollow) = circles(svg, PALETTE[0])
+    assert (full, hollow) == (PALETTE[0], "none")
+    assert (fair - none) / (good - fair) == pytest.approx(7, abs=0.05)
+    assert len(circles(svg, PALETTE[1])) == 1
+    assert "<title>case_c: 0 (missed)</title>" in svg
+    assert ">3 of 3 cases<" in svg
+    assert ">1 of 3 cases<" in svg
+
+
+def test_a_plot_of_distances_has_no_dot_for_a_missed_organ_and_marks_the_mean():
+    svg = score_plot(SCORES, measure="s2s_mm")
+    (low, _), (high, _) = circles(svg, PALETTE[0])
+    marks = [float(x) for x in re.findall(r'<path d="M([\d.]+) [\d.]+v38"', svg)]
+    assert marks[0] == pytest.approx((low + high) / 2, abs=0.11)
+    assert ">1.5</text>" in svg
+    assert ">2 of 3 cases<" in svg
+
+
+def test_every_dot_lies_inside_its_plot():
+    scores = [scored(f"case_{n}", "spleen", 1.0, s2s_mm=0.3 * n) for n in range(12)]
+    for svg in (score_plot(scores), score_plot(scores, measure="s2s_mm")):
+        width, height = map(float, re.findall(r'viewBox="0 0 (\d+) (\d+)"', svg)[0])
+        places = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg)]
+        assert len(places) == 12
+        assert all(5 < x < width - 5 and 5 < y < height - 5 for x, y in places)
+
+
+def test_plots_without_any_value_are_empty_not_broken():
+    svg = score_plot([SCORES[4]], measure="s2s_mm")
+    assert "<circle" not in svg
+    assert ">0 of 1 cases<" in svg
