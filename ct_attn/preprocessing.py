@@ -115,9 +115,7 @@ def _canonical(array: NDArray[np.generic], grid: Grid) -> MetaTensor:
     copied = np.array(array, dtype=np.float32, order="C")  # torch warns of arrays it must not write to
     tensor = torch.from_numpy(copied)[None]
     labels = (("L", "R"), ("P", "A"), ("I", "S"))
-    turned = Orientation(axcodes="RAS", labels=labels)(
-        MetaTensor(tensor, affine=torch.tensor(grid.affine))
-    )
+    turned = Orientation(axcodes="RAS", labels=labels)(MetaTensor(tensor, affine=torch.tensor(grid.affine)))
     return cast(MetaTensor, turned)
 
 

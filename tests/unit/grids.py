@@ -35,7 +35,13 @@ def rotation(angles: tuple[float, float, float]) -> np.ndarray:
 
 
 def grid_of(
-    code="RAS", *, size=(12, 14, 10), spacing_mm=(1.0, 1.0, 1.0), angles=(0, 0, 0), shear=0.0, centre_mm=(0, 0, 0)
+    code="RAS",
+    *,
+    size=(12, 14, 10),
+    spacing_mm=(1.0, 1.0, 1.0),
+    angles=(0, 0, 0),
+    shear=0.0,
+    centre_mm=(0, 0, 0),
 ) -> Grid:
     """A grid whose voxels are the same for every ``code``, in another order.
 

@@ -12,7 +12,9 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("name", ["nonsense", "cuda:99", "", "cpu:x"])
 def test_a_device_that_is_not_there_is_refused(name):
-    with pytest.raises(UserError, match=f"--device {name}: expected a device of this machine.*ct-attn doctor"):
+    with pytest.raises(
+        UserError, match=f"--device {name}: expected a device of this machine.*ct-attn doctor"
+    ):
         choose_device(name)
 
 

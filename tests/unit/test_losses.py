@@ -58,7 +58,9 @@ def test_sums_run_over_the_batch_and_not_over_each_image():
 
 
 @given(st.lists(st.integers(0, 3), min_size=8, max_size=64), st.booleans(), st.floats(1e-3, 10))
-def test_a_perfect_prediction_loses_nothing_whichever_classes_are_absent(codes, include_background, smoothing):
+def test_a_perfect_prediction_loses_nothing_whichever_classes_are_absent(
+    codes, include_background, smoothing
+):
     labels = torch.tensor(codes)[None]
     logits = torch.nn.functional.one_hot(labels, 4).movedim(-1, 1) * 1000.0
     assert loss(logits, labels, include_background=include_background, smoothing_voxels=smoothing).item() == 0

@@ -10,7 +10,9 @@ SKIP, GATING = 3, 5
 
 
 def inputs(skip=(8, 6, 4), gating=(4, 3, 2)):
-    return torch.randn(2, SKIP, *skip, dtype=torch.float64), torch.randn(2, GATING, *gating, dtype=torch.float64)
+    return torch.randn(2, SKIP, *skip, dtype=torch.float64), torch.randn(
+        2, GATING, *gating, dtype=torch.float64
+    )
 
 
 def drawn_gate() -> AttentionGate:
@@ -134,7 +136,8 @@ def test_the_convolutions_are_the_released_ones():
 
 
 @pytest.mark.parametrize(
-    ("skip_channels", "gating_channels", "parameters"), [(32, 64, 12_545), (64, 128, 49_665), (128, 256, 197_633)]
+    ("skip_channels", "gating_channels", "parameters"),
+    [(32, 64, 12_545), (64, 128, 49_665), (128, 256, 197_633)],
 )
 def test_parameter_counts_of_the_released_gates(skip_channels, gating_channels, parameters):
     gate = AttentionGate(skip_channels, gating_channels)

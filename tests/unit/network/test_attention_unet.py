@@ -79,7 +79,9 @@ def test_upsampled_features_are_the_ungated_ones():
     gated = network()
     into, out_of = watched(gated)
     gated(torch.randn(1, 1, 32, 16, 16))
-    raised = torch.nn.functional.interpolate(out_of["center"], scale_factor=2, mode="trilinear", align_corners=False)
+    raised = torch.nn.functional.interpolate(
+        out_of["center"], scale_factor=2, mode="trilinear", align_corners=False
+    )
     assert torch.allclose(into["decoder.3"][0][:, NARROW.widths[3] :], raised, atol=1e-6)
 
 

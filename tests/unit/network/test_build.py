@@ -12,7 +12,8 @@ PARSED = TypeAdapter(NetworkConfig)
 
 
 @pytest.mark.parametrize(
-    ("config", "kind"), [(UNetConfig(widths=(2, 4, 6)), UNet), (AttentionUNetConfig(widths=(2, 4, 6)), AttentionUNet)]
+    ("config", "kind"),
+    [(UNetConfig(widths=(2, 4, 6)), UNet), (AttentionUNetConfig(widths=(2, 4, 6)), AttentionUNet)],
 )
 def test_a_config_becomes_exactly_its_network(config, kind):
     network = build_network(config, in_channels=3, n_classes=5)
@@ -28,7 +29,8 @@ def test_a_written_config_reads_back(config):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"kind": "vnet"}, {"widths": [4, 8, 16]}, {"kind": "unet", "depth": 4}, {"kind": "unet", "widths": [4]}]
+    "fields",
+    [{"kind": "vnet"}, {"widths": [4, 8, 16]}, {"kind": "unet", "depth": 4}, {"kind": "unet", "widths": [4]}],
 )
 def test_a_config_of_no_known_network_is_refused(fields):
     with pytest.raises(ValidationError, match=r"kind|depth|widths"):
