@@ -192,9 +192,9 @@ def main() -> None:
         stderr.print(f"error: {error}", markup=False)
         sys.exit(2)
     except OSError as error:  # a full disk, a folder that may not be written
-        where = error.filename or "a file"
+        where = error.filename2 or error.filename or "the output"
         stderr.print(
-            f"error: {where}: {error.strerror or error}; nothing half-written is left there", markup=False
+            f"error: {where}: {error.strerror or error}; make room or choose another -o", markup=False
         )
         sys.exit(2)
     except KeyboardInterrupt:

@@ -56,7 +56,7 @@ def test_a_later_ball_covers_an_earlier_one():
 
 
 def test_the_usual_place_is_the_mean_over_masks_in_mm():
-    """Two voxels of 2.4 mm^3 each, one mm to the right; then four voxels seven mm to the right."""
+    """3 voxels of 2.4 mm^3 each, 1 mm towards R; then 5 voxels, 7 mm towards R."""
     masks = []
     for code, voxels, shift_mm in (("RAS", 2, 1), ("LPS", 4, 7)):
         grid = scan(code, size=(41, 45, 31))

@@ -103,7 +103,6 @@ def test_the_loss_is_that_of_float32_under_autocast():
     logits = drawn(2, (1, 4, 16, 16, 16))
     labels = torch.randint(0, 4, (1, 16, 16, 16), generator=torch.Generator().manual_seed(2))
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(loss(logits, labels), loss(logits, labels))
         lowered = loss(logits, labels)
     assert torch.equal(lowered, loss(logits, labels))
 

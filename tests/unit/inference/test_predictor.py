@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ct_attn.checkpoint import Checkpoint, save_checkpoint
+from ct_attn.errors import UserError
+from ct_attn.inference.predictor import Predictor
+from ct_attn.network.attention_unet import AttentionUNetConfig
+from ct_attn.network.build import build_network
+from ct_attn.preprocessing import PreprocessingConfig, prepare
+from ct_attn.recipe import InferenceConfig, Recipe, TrainingConfig
+from ct_attn.volume import Volume
+from tests.unit.grids import SOME_CODES, grid_of, voxel_centres_mm
+
+CPU = torch.device("cpu")
+LOW_MM, HIGH_MM = np.array([90, -12, 388]), np.array([104, 8, 412])
+
+
+def recipe(precision="fp32") -> Recipe:
+    return Recipe(
+        name="bright",
+        targets={"spleen": ("spleen",)},
+        preprocessing=PreprocessingConfig(spacing_mm=(1.5, 1.5, 2), hu_window=(0, 100)),
+        network=AttentionUNetConfig(widths=(2, 3, 4, 5)),
+        training=TrainingConfig(patch_size=(16, 16, 8)),
+        inference=InferenceConfig(precision=precision),
+    )
+
+
+class Bright(torch.nn.Module):
+    """Class 1 where the image is above a half."""
+
+    def forward(self, patch):
+        return torch.cat([0.5 - patch, patch - 0.5], dim=1)
+
+
+def scan(code="RAS", **changes) -> Volume:
+    """A box of 100 HU in 0 HU."""
+    arguments = {"size": (40, 38, 20), "spacing_mm": (1, 1.1, 2.5), "centre_mm": (100, 0, 400)}
+    grid = grid_of(code, **{**arguments, **changes})
+    return Volume(hu=(100 * inside(voxel_centres_mm(grid))).astype(np.int16), grid=grid)
+
+
+def inside(points_mm, margin_mm=0.0):
+    return ((points_mm > LOW_MM + margin_mm) & (points_mm < HIGH_MM - margin_mm)).all(axis=-1)
+
+
+@pytest.mark.parametrize("code", SOME_CODES)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"angles": (0.1, -0.2, 0.3)}, {"shear": 0.2}, {"size": (40, 38, 1)}],
+    ids=["straight", "oblique", "sheared", "one slice"],
+)
+def test_a_bright_box_is_found_where_it_is_on_the_scans_own_grid(code, changes):
+    volume = scan(code, **changes)
+    mask = Predictor(Bright(), recipe(), CPU).predict(volume)
+    assert mask.grid is volume.grid
+    points_mm = voxel_centres_mm(volume.grid)
+    assert (mask.labels[inside(points_mm, 3)] == 1).all()
+    assert not mask.labels[~inside(points_mm, -3)].any()
+    assert inside(points_mm, 3).any()
+    found = (mask.labels > 0).sum() / inside(points_mm).sum()
+    assert found == pytest.approx(1, abs=0.15)
+
+
+def test_logits_lie_on_the_working_grid_and_progress_is_heard():
+    predictor = Predictor(Bright(), recipe(), CPU)
+    prepared = prepare(scan(), recipe().preprocessing)
+    heard = []
+    logits = predictor.logits(prepared, lambda done, total: heard.append((done, total)))
+    assert logits.shape == (2, *prepared.grid.shape)
+    assert not logits.requires_grad
+    image = torch.from_numpy(prepared.image)
+    torch.testing.assert_close(logits, torch.stack([0.5 - image, image - 0.5]), rtol=0, atol=1e-5)
+    assert heard[-1][0] == heard[-1][1] == len(heard)
+
+
+def test_the_scheme_says_what_the_codes_mean():
+    assert Predictor(Bright(), recipe(), CPU).scheme.codes == {"spleen": 1}
+
+
+@pytest.fixture
+def trained() -> Checkpoint:
+    """A network whose normalisation has seen data, so that training and evaluation differ."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = build_network(recipe().network, in_channels=1, n_classes=2)
+        network(torch.rand(2, 1, 16, 16, 16))
+    return Checkpoint(weights=network.state_dict(), recipe=recipe(), provenance={"epoch": 3})
+
+
+def test_a_loaded_model_gives_the_logits_it_gave_before_saving(tmp_path, trained):
+    prepared = prepare(scan(), recipe().preprocessing)
+    before = Predictor(trained.network(), trained.recipe, CPU).logits(prepared)
+    save_checkpoint(trained, tmp_path / "model")
+    predictor = Predictor.load(tmp_path / "model", device="cpu")
+    assert not predictor.network.training
+    assert predictor.recipe == trained.recipe
+    assert torch.equal(predictor.logits(prepared), before)
+    assert before.std() > 0.01
+
+
+def test_bf16_gives_nearly_the_logits_of_fp32(trained):
+    prepared = prepare(scan(), recipe().preprocessing)
+    exact = Predictor(trained.network(), recipe("fp32"), CPU).logits(prepared)
+    rounded = Predictor(trained.network(), recipe("bf16"), CPU).logits(prepared)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.1 * exact.abs().max().item())
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"model\.safetensors: expected a trained model, found no such file"):
+        Predictor.load(tmp_path)
+    with pytest.raises(UserError, match="nowhere: expected a trained model"):
+        Predictor.load(tmp_path / "nowhere")
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path, trained):
+    save_checkpoint(trained, tmp_path)
+    with pytest.raises(UserError, match="--device nonsense"):
+        Predictor.load(tmp_path, device="nonsense")

@@ -1,0 +1,40 @@
+"""The documents name what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from ct_attn.cli import app
+from ct_attn.network.attention_unet import AttentionUNetConfig
+from ct_attn.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def fields_of(model):
+    for name, field in model.model_fields.items():
+        yield name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from fields_of(field.annotation)
+
+
+@pytest.mark.parametrize("field", sorted({*fields_of(Recipe), *fields_of(AttentionUNetConfig)}))
+def test_every_field_of_a_recipe_is_documented(field):
+    assert f"`{field}`" in (ROOT / "docs" / "recipes.md").read_text()
+
+
+@pytest.mark.parametrize("command", sorted(command.callback.__name__ for command in app.registered_commands))
+def test_every_command_is_in_the_readme(command):
+    assert f"ct-attn {command}" in (ROOT / "README.md").read_text()
+
+
+def test_every_room_is_in_the_architecture():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for entry in (ROOT / "ct_attn").iterdir():
+        if entry.suffix == ".py" and entry.stem != "__init__":
+            assert entry.name in text, entry.name
+        if entry.is_dir() and (entry / "__init__.py").is_file():
+            assert f"{entry.name}/" in text, entry.name
