@@ -5,6 +5,7 @@ What a command needs is imported when it runs, so that ``ct-attn --help`` answer
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,9 @@ app = typer.Typer(
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 stdout = Console(soft_wrap=True, highlight=False)
 
+#: What a full or write-protected disk answers.
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
@@ -59,7 +63,12 @@ def demo(
     with _progress() as progress:
         made = run_demo(output, seed=seed, progress=progress)
     stdout.print(summary_table("Held-out cases, trained network", made.evaluation.summaries))
-    stdout.print(summary_table("The same cases, a network that was never trained", made.baseline.summaries))
+    stdout.print(
+        summary_table(
+            "The same cases, a guess without looking: a ball at each organ's usual place",
+            made.baseline.summaries,
+        )
+    )
     stdout.print(
         f"masks   {made.masks}\nscores  {made.evaluation.scores_csv}\nreport  {made.evaluation.report}"
     )
@@ -191,11 +200,11 @@ def main() -> None:
     except UserError as error:
         stderr.print(f"error: {error}", markup=False)
         sys.exit(2)
-    except OSError as error:  # a full disk, a folder that may not be written
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
         where = error.filename2 or error.filename or "the output"
-        stderr.print(
-            f"error: {where}: {error.strerror or error}; make room or choose another -o", markup=False
-        )
+        stderr.print(f"error: {where}: {error.strerror}; make room or choose another -o", markup=False)
         sys.exit(2)
     except KeyboardInterrupt:
         stderr.print("stopped")

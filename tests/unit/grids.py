@@ -64,12 +64,12 @@ def voxel_centres_mm(grid: Grid) -> np.ndarray:
 
 
 @st.composite
-def oblique_grids(draw, *, sizes=st.integers(8, 20), most_radians=0.4) -> Grid:
+def oblique_grids(draw, *, fewest=8, most=20) -> Grid:
     """Grids of any orientation, anisotropic and turned, far from the origin."""
     return grid_of(
         draw(st.sampled_from(CODES)),
-        size=tuple(draw(sizes) for _ in range(3)),
+        size=tuple(draw(st.integers(fewest, most)) for _ in range(3)),
         spacing_mm=tuple(draw(st.floats(0.5, 5)) for _ in range(3)),
-        angles=tuple(draw(st.floats(-most_radians, most_radians)) for _ in range(3)),
+        angles=tuple(draw(st.floats(-0.4, 0.4)) for _ in range(3)),
         centre_mm=tuple(draw(st.floats(-800, 800)) for _ in range(3)),
     )

@@ -60,7 +60,7 @@ def test_the_usual_place_is_the_mean_over_masks_in_mm():
     masks = []
     for code, voxels, shift_mm in (("RAS", 2, 1), ("LPS", 4, 7)):
         grid = scan(code, size=(41, 45, 31))
-        centre = grid.to_voxels(grid.centre_mm + [shift_mm, 0, 0]).round().astype(int)
+        centre = grid.to_voxels(grid.centre_mm + np.array([shift_mm, 0, 0])).round().astype(int)
         labels = np.zeros(grid.shape, np.uint8)
         along = int(np.flatnonzero(np.abs(grid.directions[2]) > 0.5)[0])
         first, last = [list(centre), list(centre)]

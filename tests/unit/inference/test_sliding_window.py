@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import assume, given
@@ -25,12 +27,25 @@ def blurred(patch):
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.7])
 @pytest.mark.parametrize(
-    "size", [(8, 6, 4), (16, 12, 8), (19, 13, 9), (9, 7, 5), (5, 13, 9), (20, 3, 9), (20, 13, 1), (3, 2, 1), (7, 5, 3)]
+    "size",
+    [
+        (8, 6, 4),
+        (16, 12, 8),
+        (19, 13, 9),
+        (9, 7, 5),
+        (5, 13, 9),
+        (20, 3, 9),
+        (20, 13, 1),
+        (3, 2, 1),
+        (7, 5, 3),
+    ],
 )
 def test_logits_are_those_of_monais_gaussian_sliding_window(size, overlap):
     image = drawn(*size)
     found = sliding_window_logits(blurred, image, patch_size=PATCH, overlap=overlap)
-    expected = sliding_window_inference(image[None, None], PATCH, 1, blurred, overlap=overlap, mode="gaussian")[0]
+    expected = sliding_window_inference(
+        image[None, None], PATCH, 1, blurred, overlap=overlap, mode="gaussian"
+    )[0]
     assert found.shape == (3, *size)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
@@ -74,7 +89,7 @@ def test_windows_lie_inside_and_cover_everything(size, patch_size, overlap):
         begins = sorted({start[axis] for start in starts})
         assert begins[0] == 0
         assert begins[-1] == length - side
-        steps = [after - before for before, after in zip(begins, begins[1:], strict=False)]
+        steps = [after - before for before, after in pairwise(begins)]
         assert all(1 <= step <= max(1, side * (1 - overlap)) for step in steps)
     per_axis = [len({start[axis] for start in starts}) for axis in range(3)]
     assert len(starts) == per_axis[0] * per_axis[1] * per_axis[2]

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ct_attn import checkpoint
+from ct_attn.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint, weights_digest
+from ct_attn.errors import UserError
+from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
+from ct_attn.network.build import build_network
+from ct_attn.recipe import Recipe, TrainingConfig
+
+RECIPE = Recipe(
+    name="tiny",
+    targets={"spleen": ("spleen",), "left kidney": ("left_kidney",)},
+    network=AttentionUNetConfig(widths=(2, 3, 4)),
+    training=TrainingConfig(patch_size=(8, 8, 8), learning_rate=3e-3),
+)
+PROVENANCE = {"manifest": "sha256:abc", "epoch": 12, "dsc": 0.875}
+
+
+@cache
+def drawn(seed=0) -> Checkpoint:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(RECIPE.network, in_channels=1, n_classes=3)
+        network(torch.rand(2, 1, 8, 8, 8))  # so that the normalisation's statistics are no defaults
+    return Checkpoint(weights=network.state_dict(), recipe=RECIPE, provenance=PROVENANCE)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_checkpoint(drawn(), tmp_path)
+    return tmp_path
+
+
+def rewrite(folder, **changes):
+    """Write the file anew with other words in its header; None takes one out."""
+    file = folder / FILE_NAME
+    with checkpoint.safe_open(file, framework="pt") as opened:
+        header = {**opened.metadata(), **changes}
+    save_file(
+        load_file(file), file, metadata={key: value for key, value in header.items() if value is not None}
+    )
+
+
+def test_loading_gives_back_what_was_saved(tmp_path):
+    saved = drawn()
+    path = save_checkpoint(saved, tmp_path / "run" / "model")
+    assert path == tmp_path / "run" / "model" / FILE_NAME
+    for place in (path, path.parent):
+        loaded = load_checkpoint(place)
+        assert loaded.recipe == RECIPE
+        assert loaded.provenance == PROVENANCE
+        assert set(loaded.weights) == set(saved.weights)
+        for name, tensor in saved.weights.items():
+            assert torch.equal(loaded.weights[name], tensor)
+            assert loaded.weights[name].dtype == tensor.dtype
+    assert [entry.name for entry in path.parent.iterdir()] == [FILE_NAME]
+
+
+def test_the_network_is_the_trained_one_and_ready_to_predict(folder):
+    network = load_checkpoint(folder).network()
+    assert type(network) is AttentionUNet
+    assert not network.training
+    image = torch.rand(1, 1, 8, 8, 8)
+    logits = network(image)
+    assert logits.shape == (1, 3, 8, 8, 8)
+    assert torch.equal(logits, drawn().network()(image))
+    assert not torch.equal(logits, drawn(seed=1).network()(image))
+
+
+def test_weights_laid_out_channels_last_are_saved_the_same(folder, tmp_path):
+    network = drawn().network().to(memory_format=torch.channels_last_3d)
+    weights = network.state_dict()
+    assert not weights["center.0.0.weight"].is_contiguous()
+    save_checkpoint(Checkpoint(weights=weights, recipe=RECIPE, provenance=PROVENANCE), tmp_path / "other")
+    assert weights_digest(load_checkpoint(tmp_path / "other").weights) == weights_digest(
+        load_checkpoint(folder).weights
+    )
+
+
+@pytest.mark.parametrize("position", [-1, -500, -2000])
+def test_a_flipped_bit_in_the_weights_is_noticed(folder, position):
+    file = folder / FILE_NAME
+    damaged = bytearray(file.read_bytes())
+    damaged[position] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(
+        UserError, match=r"model\.safetensors: expected the weights its header states, found others"
+    ):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, 0.5, 0.999])
+def test_a_cut_file_is_noticed(folder, kept):
+    file = folder / FILE_NAME
+    whole = file.read_bytes()
+    file.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
+    with pytest.raises(UserError, match="expected a whole model file, found a damaged one"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"format": "ct_attn model 99"}])
+def test_models_of_others_are_refused(tmp_path, metadata):
+    save_file({"weight": torch.zeros(3)}, tmp_path / FILE_NAME, metadata=metadata)
+    with pytest.raises(UserError, match="expected a file in the format 'ct_attn model 1'"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_pickle_is_refused_and_never_opened_as_one(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path / "sprung").touch, ()
+
+    torch.save({"weights": Trap()}, tmp_path / FILE_NAME)
+    with pytest.raises(UserError, match="expected a whole model file"):
+        load_checkpoint(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("place", ["", "absent", "absent.safetensors"])
+def test_a_missing_model_is_named(tmp_path, place):
+    with pytest.raises(
+        UserError, match="expected a trained model, found no such file; give the model folder"
+    ):
+        load_checkpoint(tmp_path / place)
+
+
+@pytest.mark.parametrize("changes", [{"recipe": None}, {"recipe": "{"}, {"recipe": '{"nome": "x"}'}])
+def test_a_header_without_a_recipe_is_refused(folder, changes):
+    rewrite(folder, **changes)
+    with pytest.raises(UserError, match="expected a recipe in the header"):
+        load_checkpoint(folder)
+
+
+def test_a_header_without_a_digest_is_refused(folder):
+    rewrite(folder, digest=None)
+    with pytest.raises(UserError, match="expected the weights its header states"):
+        load_checkpoint(folder)
+
+
+def test_the_header_is_readable_without_this_package(folder):
+    raw = (folder / FILE_NAME).read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+    assert json.loads(header["recipe"])["name"] == "tiny"
+    assert json.loads(header["provenance"]) == PROVENANCE
+
+
+def test_an_interrupted_save_keeps_the_old_model(folder, monkeypatch):
+    before = (folder / FILE_NAME).read_bytes()
+
+    def breaks_off(weights, file, metadata):
+        file.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", breaks_off)
+    with pytest.raises(OSError, match="no space left"):
+        save_checkpoint(drawn(seed=1), folder)
+    assert (folder / FILE_NAME).read_bytes() == before
+    assert [entry.name for entry in folder.iterdir()] == [FILE_NAME]
+
+
+def test_saving_again_replaces_the_model(folder):
+    save_checkpoint(drawn(seed=1), folder)
+    assert weights_digest(load_checkpoint(folder).weights) == weights_digest(drawn(seed=1).weights)
+
+
+def test_the_digest_covers_names_shapes_kinds_and_values_but_not_the_order():
+    base = {"a": torch.zeros(2, 3), "b": torch.tensor(1)}
+    assert weights_digest(base) == weights_digest({"b": torch.tensor(1), "a": torch.zeros(2, 3)})
+    others = [
+        {"a": torch.zeros(2, 3), "c": torch.tensor(1)},
+        {"a": torch.zeros(3, 2), "b": torch.tensor(1)},
+        {"a": torch.zeros(2, 3, dtype=torch.int32), "b": torch.tensor(1)},
+        {"a": torch.zeros(2, 3), "b": torch.tensor(2)},
+        {"a": torch.zeros(2, 3)},
+    ]
+    assert len({weights_digest(weights) for weights in [base, *others]}) == 6

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import ct_attn
+from ct_attn.errors import UserError
+from ct_attn.network.attention_unet import AttentionUNetConfig
+from ct_attn.network.unet import UNetConfig
+from ct_attn.recipe import Recipe, parse_recipe, read_recipe, write_recipe
+
+TEXT = """\
+name: small
+network:
+  kind: unet
+  widths: [4, 8, 16]
+training:
+  patch_size: [32, 32, 16]
+  epochs: 20
+  validate_every: 5
+"""
+
+
+def parse(text=TEXT, *overrides) -> Recipe:
+    return parse_recipe(text, overrides, source="small.yaml")
+
+
+def test_a_name_is_enough_and_the_rest_is_the_papers():
+    recipe = parse("name: plain")
+    assert recipe == Recipe(name="plain")
+    assert recipe.network == AttentionUNetConfig(widths=(16, 32, 64, 128, 256))
+    assert recipe.label_scheme.codes == {"pancreas": 1, "spleen": 2, "kidney": 3}
+    assert recipe.n_classes == 4
+    assert recipe.preprocessing.spacing_mm == (2, 2, 2)
+    assert recipe.training.learning_rate == 1e-4
+    assert recipe.training.patch_size == (96, 96, 64)
+    assert recipe.inference.overlap == 0.5
+
+
+def test_sections_are_read():
+    recipe = parse()
+    assert recipe.name == "small"
+    assert recipe.network == UNetConfig(widths=(4, 8, 16))
+    assert recipe.training.patch_size == (32, 32, 16)
+    assert recipe.training.batch_size == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "replacement", "where", "what"),
+    [
+        ("  epochs: 20", "  epoch: 20", "small.yaml:7", "training.epoch: Extra inputs"),
+        ("name: small", "nome: small", "small.yaml", "name: Field required"),
+        ("network:", "networks:", "small.yaml:2", "networks: Extra inputs"),
+        (
+            "  epochs: 20",
+            "  epochs: many",
+            "small.yaml:7",
+            "training.epochs: Input should be a valid integer",
+        ),
+        ("  epochs: 20", "  epochs: 0", "small.yaml:7", "training.epochs: Input should be greater"),
+        ("  epochs: 20", "  epochs: 21", "small.yaml:5", "must be a multiple of validate_every"),
+        ("  epochs: 20", "  learning_rate: .nan", "small.yaml:7", "training.learning_rate"),
+        ("  epochs: 20", "  precision: fp8", "small.yaml:7", "training.precision"),
+        ("  epochs: 20", "  augmentation: {noise: -1}", "small.yaml:7", "training.augmentation.noise"),
+        ("  widths: [4, 8, 16]", "  widths: [4, 8, 0]", "small.yaml:4", "network.unet.widths.2"),
+        ("  widths: [4, 8, 16]", "  depth: 3", "small.yaml:4", "network.unet.depth: Extra inputs"),
+        ("  kind: unet", "  kind: vnet", "small.yaml:2", "network"),
+        ("  patch_size: [32, 32, 16]", "  patch_size: [32, 30, 16]", "small.yaml", "multiple of 4"),
+        ("  patch_size: [32, 32, 16]", "  patch_size: [32, 32]", "small.yaml:6", "training.patch_size"),
+        ("name: small", "name: small\ntargets: {}", "small.yaml", "targets: name at least one"),
+        ("name: small", "name: small\ntargets: {liver: [liver]}", "small.yaml", "unknown organ liver"),
+        ("name: small", "name: small\ntargets: {a: [spleen], b: [spleen]}", "small.yaml", "every organ once"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_file_and_line(line, replacement, where, what):
+    assert TEXT.count(line) == 1
+    with pytest.raises(UserError) as refused:
+        parse(TEXT.replace(line, replacement))
+    assert refused.value.subject == where
+    assert what in refused.value.found
+    assert "\n" not in str(refused.value)
+
+
+def test_further_mistakes_are_counted():
+    with pytest.raises(UserError, match=r"\(and 1 more\)"):
+        parse(TEXT.replace("epochs", "epoch").replace("widths", "width"))
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        ("name: [1, 2\nother: 3\n", "small.yaml:2", "expected"),
+        ("name: a\n\tb: c\n", "small.yaml:2", "cannot start any token"),
+        ("name: 2026-99-99\n", "small.yaml", "month must be in 1..12"),
+        ("name: \x00", "small.yaml", "#x0000"),
+    ],
+)
+def test_broken_yaml_is_named_with_its_line(text, where, what):
+    with pytest.raises(UserError) as refused:
+        parse(text)
+    assert refused.value.subject == where
+    assert what in refused.value.found
+
+
+@pytest.mark.parametrize(("text", "kind"), [("", "NoneType"), ("- a\n- b\n", "list"), ("just words", "str")])
+def test_a_file_without_sections_is_refused(text, kind):
+    with pytest.raises(UserError, match=f"expected a mapping of sections, found {kind}"):
+        parse(text)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"absent\.yaml: expected a recipe.*No such file"):
+        read_recipe(tmp_path / "absent.yaml")
+    with pytest.raises(UserError, match="Is a directory"):
+        read_recipe(tmp_path)
+    (tmp_path / "scan.yaml").write_bytes(b"\x1f\x8b\xff\xfe")
+    with pytest.raises(UserError, match="no text"):
+        read_recipe(tmp_path / "scan.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "value"),
+    [
+        ("training.epochs=10", ("training", "epochs"), 10),
+        ("training.learning_rate=1e-3", ("training", "learning_rate"), 0.001),  # text to YAML
+        ("training.learning_rate=0.5", ("training", "learning_rate"), 0.5),
+        ("training.patch_size=[8, 16, 24]", ("training", "patch_size"), (8, 16, 24)),
+        ("training.augmentation.noise=0", ("training", "augmentation", "noise"), 0),
+        ("loss.include_background=false", ("loss", "include_background"), False),
+        ("network.widths=[2,4]", ("network", "widths"), (2, 4)),
+        ("name=a=b", ("name",), "a=b"),
+        (" training.seed = 7", ("training", "seed"), 7),
+    ],
+)
+def test_an_override_replaces_one_field(override, place, value):
+    before, after = parse(), parse(TEXT, override)
+    for part in place:
+        before, after = getattr(before, part), getattr(after, part)
+    assert before != value
+    assert after == value
+
+
+def test_overrides_apply_in_order_and_leave_the_rest():
+    recipe = parse(TEXT, "training.epochs=40", "training.epochs=10", "training.batch_size=1")
+    assert recipe.training.epochs == 10
+    assert recipe.training.batch_size == 1
+    assert recipe.training.validate_every == 5
+    assert recipe.network == parse().network
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("training.epochs", "expected section.field=value"),
+        ("=5", "expected section.field=value"),
+        ("training.=5", "expected section.field=value"),
+        ("name.first=5", "expected a section before the dot, found the field name"),
+        ("training.epochs=[1", "expected a YAML value"),
+        ("name=2026-99-99", "expected a YAML value"),
+        ("trainning.epochs=5", "trainning: Extra inputs"),
+        ("training.epoch=5", "training.epoch: Extra inputs"),
+        ("training.epochs=many", "training.epochs: Input should be a valid integer"),
+        ("training.epochs=", "training.epochs: Input should be a valid integer"),
+        (".name=x", "Extra inputs"),
+    ],
+)
+def test_an_override_that_fits_nothing_is_refused(override, what):
+    with pytest.raises(UserError) as refused:
+        parse(TEXT, override)
+    assert what in str(refused.value)
+    assert "--set" in str(refused.value)
+
+
+@pytest.mark.parametrize("overrides", [(), ("network.kind=attention_unet", "training.learning_rate=1e-7")])
+def test_a_written_recipe_reads_back_with_every_field_said(tmp_path, overrides):
+    recipe = parse(TEXT, *overrides, "name='Länge × 3: [x]'", "training.weight_decay=1e-6")
+    path = tmp_path / "new" / "recipe.yaml"
+    write_recipe(recipe, path)
+    assert read_recipe(path) == recipe
+    assert "smoothing_voxels" in path.read_text(encoding="utf-8")
+
+
+def test_a_recipe_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        parse().name = "other"
+
+
+def test_the_recipes_of_this_repository_are_right():
+    here = Path(__file__).resolve().parents[2]
+    files = sorted(here.glob("pipelines/**/*.yaml"))
+    assert files or not (here / "pipelines").is_dir()
+    names = [read_recipe(file).name for file in files]
+    assert len(set(names)) == len(names)
+
+
+def test_the_demos_recipe_is_right():
+    recipe = read_recipe(Path(ct_attn.__file__).parent / "demo_recipe.yaml")
+    assert recipe.name == "demo"
+    assert recipe.network.kind == "attention_unet"

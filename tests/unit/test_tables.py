@@ -1,0 +1,44 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console
+
+from ct_attn.metrics.scores import CaseScore, State
+from ct_attn.metrics.statistics import summarize
+from ct_attn.tables import summary_table
+
+
+def shown(*scores):
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(summary_table("title", summarize(scores)))
+    return console.export_text()
+
+
+def scored(case_id, dsc, s2s_mm):
+    return CaseScore(
+        case_id=case_id, organ="spleen", state=State.SCORED, dsc=dsc, precision=0.9, recall=0.8, s2s_mm=s2s_mm
+    )
+
+
+def test_mean_and_spread_fit_a_narrow_terminal():
+    text = shown(scored("a", 0.8, 1.0), scored("b", 0.9, 2.0))
+    assert "0.850 ± 0.071" in text
+    assert "1.50 ± 0.71" in text
+    assert "…" not in text
+    assert "missed" not in text
+
+
+def test_a_missed_organ_is_counted_beside_the_distance_it_has_no_part_in():
+    missed = CaseScore(case_id="b", organ="spleen", state=State.MISSED, dsc=0.0, recall=0.0)
+    text = shown(scored("a", 0.8, 1.0), missed)
+    assert "0.400" in text
+    assert "1.00" in text
+    assert "missed" in text
+
+
+def test_an_organ_that_is_nowhere_scored_shows_a_dash():
+    empty = CaseScore(case_id="a", organ="spleen", state=State.BOTH_EMPTY)
+    assert "–" in shown(empty)
