@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ct_attn.metrics.statistics import MeanStd, OrganSummary
 
-ABSENT = ("missed", "spurious")
-
 
 def summary_table(title: str, summaries: Sequence[OrganSummary]) -> Table:
     """DSC, precision, recall and S2S per organ as mean ± standard deviation.
 
-    ``cases`` are those scored; missed and spurious organs, which a mean distance leaves
-    out, get columns of their own when there are any.
+    ``scored`` counts the cases in which truth and prediction both hold the organ; below
+    the table stands how many of the others were missed or are spurious, which a mean
+    distance leaves out.
     """
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("organ", no_wrap=True)
-    absent = any(summary.n_missed or summary.n_spurious for summary in summaries)
-    for heading in ("cases", "DSC", "precision", "recall", "S2S mm", *(ABSENT if absent else ())):
+    for heading in ("scored", "DSC", "precision", "recall", "S2S mm"):
         table.add_column(heading, justify="right", no_wrap=True)
     for summary in summaries:
-        counts = (str(summary.n_missed), str(summary.n_spurious))
         table.add_row(
             summary.organ,
-            str(summary.n_scored),
+            f"{summary.n_scored} of {summary.n_scored + summary.n_missed + summary.n_spurious}",
             *(_mean_std(score, 3) for score in (summary.dsc, summary.precision, summary.recall)),
             _mean_std(summary.s2s_mm, 2),
-            *(counts if absent else ()),
         )
+    table.caption = "\n".join(_absences(summaries))
     return table
+
+
+def _absences(summaries: Sequence[OrganSummary]) -> Iterator[str]:
+    for summary in summaries:
+        if summary.n_missed or summary.n_spurious:
+            yield (
+                f"{summary.organ}: {summary.n_missed} missed, {summary.n_spurious} spurious "
+                "(DSC 0; not in the distance)"
+            )
 
 
 def _mean_std(score: MeanStd, digits: int) -> str:

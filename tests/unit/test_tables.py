@@ -36,7 +36,9 @@ def test_a_missed_organ_is_counted_beside_the_distance_it_has_no_part_in():
     text = shown(scored("a", 0.8, 1.0), missed)
     assert "0.400" in text
     assert "1.00" in text
-    assert "missed" in text
+    assert "1 of 2" in text
+    assert "spleen: 1 missed, 0 spurious" in text
+    assert "…" not in text
 
 
 def test_an_organ_that_is_nowhere_scored_shows_a_dash():
