@@ -1,7 +1,7 @@
 """A trained model as one file that carries everything prediction needs, and no pickle.
 
 ``model.safetensors`` holds the weights; its header holds the recipe (network,
-preprocessing, targets, inference), where it was trained, and a digest of the weights.
+preprocessing, targets, inference), where it was trained, and a digest of it all.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> Path:
         "version": __version__,
         "recipe": checkpoint.recipe.model_dump_json(),
         "provenance": json.dumps(dict(checkpoint.provenance)),
-        "digest": weights_digest(weights),
     }
+    header["digest"] = model_digest(weights, header)
     target = folder / FILE_NAME
     with replacing(target) as partial:
         save_file(weights, partial, metadata=header)
@@ -62,8 +62,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> Path:
 def load_checkpoint(path: Path) -> Checkpoint:
     """The model in ``path`` (the folder or the file in it).
 
-    Raises :class:`UserError` when it is missing, not written by this package, or its
-    weights are not those its header was written for.
+    Raises :class:`UserError` when it is missing, not written by this package, or
+    changed since it was saved.
     """
     file = path / FILE_NAME if path.is_dir() else path
     if not file.is_file():
@@ -84,9 +84,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return _from_header(header, weights, file)
 
 
-def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
-    """``sha256:`` over names, shapes, types and bytes of all tensors, by name."""
+def model_digest(weights: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> str:
+    """``sha256:`` over all tensors (name, shape, type, bytes) and the header's other entries.
+
+    safetensors orders its header by chance, so the digest of the file itself differs
+    from one saving to the next; this one does not.
+    """
     digest = hashlib.sha256()
+    for entry in sorted(header):
+        if entry != "digest":
+            digest.update(f"{entry}={header[entry]}\n".encode())
     for name in sorted(weights):
         tensor = weights[name]
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -102,9 +109,12 @@ def _from_header(header: Mapping[str, str], weights: dict[str, torch.Tensor], fi
             found=repr(header.get("format", "no format")),
             remedy="give a model this version of ct_attn trained",
         )
-    if header.get("digest") != weights_digest(weights):
+    if header.get("digest") != model_digest(weights, header):
         raise UserError(
-            file, expected="the weights its header states", found="others", remedy="copy the model again"
+            file,
+            expected="the weights and header that were saved",
+            found="others (the digest differs)",
+            remedy="copy the model again",
         )
     try:
         recipe = Recipe.model_validate_json(header["recipe"])

@@ -125,7 +125,7 @@ def _average_blocks(image: MetaTensor, spacing_mm: tuple[float, float, float]) -
     steps_mm = np.linalg.norm(affine[:3, :3], axis=0)
     ratio = np.floor(np.array(spacing_mm) / steps_mm + 1e-3).astype(int)
     block = np.clip(ratio, 1, np.array(image.shape[1:]))
-    averaged = functional.avg_pool3d(image.as_tensor(), tuple(block.tolist()))
+    averaged = functional.avg_pool3d(image.as_tensor(), tuple(block.tolist()), ceil_mode=True)
     coarse = affine.copy()
     coarse[:3, :3] *= block
     coarse[:3, 3] += affine[:3, :3] @ ((block - 1) / 2)

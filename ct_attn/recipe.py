@@ -26,6 +26,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 Size = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
+Zoom = Annotated[float, Field(gt=0)]
 
 
 class AugmentationConfig(StrictModel):
@@ -40,10 +41,16 @@ class AugmentationConfig(StrictModel):
     affine_probability: Fraction = 0.5
     rotation_degrees: Amount = 15.0
     shift_fraction: Amount = 0.05
-    zoom: tuple[float, float] = (0.85, 1.15)
+    zoom: tuple[Zoom, Zoom] = (0.85, 1.15)
     noise: Amount = 0.03
     brightness: Amount = 0.05
     contrast: Amount = 0.15
+
+    @model_validator(mode="after")
+    def _zoom_is_a_range(self) -> AugmentationConfig:
+        if self.zoom[0] > self.zoom[1]:
+            raise ValueError("zoom: the first value may not exceed the second")
+        return self
 
 
 class TrainingConfig(StrictModel):

@@ -25,8 +25,8 @@ def summary_table(title: str, summaries: Sequence[OrganSummary]) -> Table:
         table.add_row(
             summary.organ,
             f"{summary.n_scored} of {summary.n_scored + summary.n_missed + summary.n_spurious}",
-            *(_mean_std(score, 3) for score in (summary.dsc, summary.precision, summary.recall)),
-            _mean_std(summary.s2s_mm, 2),
+            *(_mean_std(score, 3, 2) for score in (summary.dsc, summary.precision, summary.recall)),
+            _mean_std(summary.s2s_mm, 2, 1),
         )
     table.caption = "\n".join(_absences(summaries))
     return table
@@ -41,8 +41,8 @@ def _absences(summaries: Sequence[OrganSummary]) -> Iterator[str]:
             )
 
 
-def _mean_std(score: MeanStd, digits: int) -> str:
+def _mean_std(score: MeanStd, digits: int, spread_digits: int) -> str:
     if score.mean is None:
         return "–"
-    spread = "" if score.std is None else f" ± {score.std:.{digits}f}"
+    spread = "" if score.std is None else f" ± {score.std:.{spread_digits}f}"
     return f"{score.mean:.{digits}f}{spread}"

@@ -71,5 +71,5 @@ class ShowProgress(Callback):
         dsc = trainer.callback_metrics.get("dsc")
         note = f"epoch {trainer.current_epoch + 1}, loss {loss:.3f}"
         if dsc is not None:
-            note += f", validation DSC {float(dsc):.3f}"
-        self.progress.update(self.task, completed=trainer.global_step, description=f"training: {note}")
+            note += f", DSC {float(dsc):.3f}"
+        self.progress.update(self.task, completed=trainer.global_step, description=f"training, {note}")

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ct_attn import checkpoint
-from ct_attn.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint, weights_digest
+from ct_attn.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, model_digest, save_checkpoint
 from ct_attn.errors import UserError
 from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
 from ct_attn.network.build import build_network
@@ -79,7 +79,7 @@ def test_weights_laid_out_channels_last_are_saved_the_same(folder, tmp_path):
     weights = network.state_dict()
     assert not weights["center.0.0.weight"].is_contiguous()
     save_checkpoint(Checkpoint(weights=weights, recipe=RECIPE, provenance=PROVENANCE), tmp_path / "other")
-    assert weights_digest(load_checkpoint(tmp_path / "other").weights) == weights_digest(
+    assert model_digest(load_checkpoint(tmp_path / "other").weights) == model_digest(
         load_checkpoint(folder).weights
     )
 
@@ -167,12 +167,12 @@ def test_an_interrupted_save_keeps_the_old_model(folder, monkeypatch):
 
 def test_saving_again_replaces_the_model(folder):
     save_checkpoint(drawn(seed=1), folder)
-    assert weights_digest(load_checkpoint(folder).weights) == weights_digest(drawn(seed=1).weights)
+    assert model_digest(load_checkpoint(folder).weights) == model_digest(drawn(seed=1).weights)
 
 
 def test_the_digest_covers_names_shapes_kinds_and_values_but_not_the_order():
     base = {"a": torch.zeros(2, 3), "b": torch.tensor(1)}
-    assert weights_digest(base) == weights_digest({"b": torch.tensor(1), "a": torch.zeros(2, 3)})
+    assert model_digest(base) == model_digest({"b": torch.tensor(1), "a": torch.zeros(2, 3)})
     others = [
         {"a": torch.zeros(2, 3), "c": torch.tensor(1)},
         {"a": torch.zeros(3, 2), "b": torch.tensor(1)},
@@ -180,4 +180,4 @@ def test_the_digest_covers_names_shapes_kinds_and_values_but_not_the_order():
         {"a": torch.zeros(2, 3), "b": torch.tensor(2)},
         {"a": torch.zeros(2, 3)},
     ]
-    assert len({weights_digest(weights) for weights in [base, *others]}) == 6
+    assert len({model_digest(weights) for weights in [base, *others]}) == 6

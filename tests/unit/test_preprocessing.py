@@ -31,6 +31,7 @@ def check_ramp(grid: Grid, config: PreprocessingConfig) -> int:
     """Prepare a ramp on ``grid``, compare it with the ramp on the working grid, count the voxels compared."""
     hu = ramp_hu(voxel_centres_mm(grid), grid).astype(np.float32)
     prepared = prepare(Volume(hu=hu, grid=grid), config)
+    assert prepared.grid.is_orthogonal
     points_mm = voxel_centres_mm(prepared.grid)
     inner = well_inside(points_mm, grid, max(config.spacing_mm))
     found_hu = prepared.image * (WINDOW[1] - WINDOW[0]) + WINDOW[0]

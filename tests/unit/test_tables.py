@@ -25,8 +25,8 @@ def scored(case_id, dsc, s2s_mm):
 
 def test_mean_and_spread_fit_a_narrow_terminal():
     text = shown(scored("a", 0.8, 1.0), scored("b", 0.9, 2.0))
-    assert "0.850 ± 0.071" in text
-    assert "1.50 ± 0.71" in text
+    assert "0.850 ± 0.07" in text
+    assert "1.50 ± 0.7" in text
     assert "…" not in text
     assert "missed" not in text
 

@@ -125,6 +125,15 @@ def test_every_scale_has_its_say_in_the_fused_logits():
         assert not torch.allclose(network.predict(silenced), fused, atol=1e-4)
 
 
+def test_the_largest_of_eight_voxels_goes_down():
+    network = make(UNet, UNetConfig).eval()
+    seen = []
+    network.encoder[1].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    skips, _ = network.encode(torch.randn(1, 1, 16, 16, 32))
+    blocks = skips[0].reshape(1, NARROW[0], 8, 2, 8, 2, 16, 2)
+    assert torch.equal(seen[0], blocks.amax(dim=(3, 5, 7)))
+
+
 def test_the_decoder_takes_the_skip_first_and_then_what_came_up():
     network = make(UNet, UNetConfig).eval()
     seen = {}
