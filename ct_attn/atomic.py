@@ -16,7 +16,7 @@ def replacing(target: Path) -> Iterator[Path]:
     by suffix. On success the bytes are flushed to disk before the rename, so a
     crash leaves the old file or the new one; when the block raises, the partial
     file is removed and an older ``target`` stays as it was. Missing parent
-    folders are made.
+    folders are made. An ``OSError`` names ``target`` as its file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
@@ -25,6 +25,9 @@ def replacing(target: Path) -> Iterator[Path]:
         _flush_to_disk(partial)
         partial.replace(target)
         _flush_to_disk(target.parent)
+    except OSError as error:
+        error.filename = str(target)  # a write that fails on a full disk names no file
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

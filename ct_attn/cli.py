@@ -203,7 +203,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
-        where = error.filename2 or error.filename or "the output"
+        where = error.filename or "the output"
         stderr.print(f"error: {where}: {error.strerror}; make room or choose another -o", markup=False)
         sys.exit(2)
     except KeyboardInterrupt:

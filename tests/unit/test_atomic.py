@@ -69,3 +69,9 @@ def test_bytes_and_name_are_flushed_to_disk_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", replace)
     write_text(tmp_path / "note.txt", "text")
     assert steps == [f"flush .partial-{os.getpid()}-note.txt", "rename", f"flush {tmp_path.name}"]
+
+
+def test_a_failing_write_names_the_file_that_was_wanted(tmp_path):
+    with pytest.raises(OSError, match="no room") as caught, replacing(tmp_path / "mask.nii.gz"):
+        raise OSError(28, "no room")
+    assert caught.value.filename == str(tmp_path / "mask.nii.gz")
