@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.progress import Progress
 
-from ct_attn import __version__, atomic
+from ct_attn import __version__
 from ct_attn.errors import UserError
-from ct_attn.labels import DISK_SCHEME, ORGANS, LabelScheme, comparable_structures, recode
-from ct_attn.manifest import Case, choose_fold, read_manifest
+from ct_attn.labels import DISK_SCHEME, LabelScheme, comparable_structures, recode
 from ct_attn.metrics.scores import CaseScore, score_case
 from ct_attn.metrics.statistics import OrganSummary, summarize
+from ct_attn.pairing import Pair, find_pairs
 from ct_attn.report.figures import case_picture
 from ct_attn.report.page import CasePicture, write_report
+from ct_attn.report.score_files import write_scores_csv, write_scores_json
 from ct_attn.scan_io import nifti
 from ct_attn.scan_io.nifti import require_known_codes
 from ct_attn.scan_io.scan import read_scan
 from ct_attn.volume import Mask, require_same_grid
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """The files of one case; ``image`` is the scan to draw, when known."""
-
-    case_id: str
-    truth: Path
-    predicted: Path
-    image: Path | None = None
-    labelled_organs: tuple[str, ...] = ORGANS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,75 +66,6 @@ def evaluate(
             pictures.append(_picture(pair, pair.image, masks))
         progress.advance(task)
     return _write(output, title, scores, pictures)
-
-
-def find_pairs(truth: Path, predicted: Path, *, fold: int | None = None) -> list[Pair]:
-    """Which prediction belongs to which truth, by case id; see :func:`evaluate`."""
-    if truth.suffix == ".json":
-        return _pairs_of_manifest(truth, predicted, fold)
-    if truth.is_dir():
-        truths = {nifti.stem(path): path for path in _masks_in(truth)}
-        found = _match(set(truths), predicted, subject=truth)
-        return [
-            Pair(case_id=case_id, truth=truths[case_id], predicted=found[case_id])
-            for case_id in sorted(truths)
-        ]
-    if predicted.is_dir():
-        found = _match({nifti.stem(truth)}, predicted, subject=truth)
-        predicted = found[nifti.stem(truth)]
-    return [Pair(case_id=nifti.stem(truth), truth=truth, predicted=predicted)]
-
-
-def _pairs_of_manifest(path: Path, predicted: Path, fold: int | None) -> list[Pair]:
-    manifest = read_manifest(path)
-    cases: Sequence[Case] = manifest.test if fold is None else choose_fold(manifest, fold, path=path)[1]
-    if not cases:
-        raise UserError(
-            path, expected="test cases", found="none", remedy="name the fold to evaluate with --fold"
-        )
-    found = _match({case.case_id for case in cases}, predicted, subject=path)
-    return [
-        Pair(
-            case_id=case.case_id,
-            truth=path.parent / case.label,
-            predicted=found[case.case_id],
-            image=path.parent / case.image,
-            labelled_organs=case.labelled_organs,
-        )
-        for case in cases
-    ]
-
-
-def _masks_in(folder: Path) -> list[Path]:
-    masks = sorted(path for path in folder.iterdir() if nifti.has_nifti_name(path) and path.name[0] != ".")
-    if not masks:
-        raise UserError(folder, expected="NIfTI masks", found="none", remedy="check the path")
-    return masks
-
-
-def _match(case_ids: Collection[str], predicted: Path, *, subject: Path) -> dict[str, Path]:
-    """The prediction of every case: each must be there, and no other."""
-    if not predicted.is_dir():
-        raise UserError(
-            predicted,
-            expected="a folder of predicted masks",
-            found="none",
-            remedy=f"predict the cases of {subject}",
-        )
-    found = {nifti.stem(path): path for path in _masks_in(predicted)}
-    missing, extra = sorted(set(case_ids) - set(found)), sorted(set(found) - set(case_ids))
-    if missing or extra:
-        raise UserError(
-            predicted,
-            expected=f"one mask for each of the {len(case_ids)} cases of {subject}",
-            found="; ".join(
-                f"{what} {', '.join(names)}"
-                for what, names in (("without", missing), ("in addition", extra))
-                if names
-            ),
-            remedy="predict what is missing, move away what is too much",
-        )
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -218,13 +134,8 @@ def _write(output: Path, title: str, scores: list[CaseScore], pictures: list[Cas
         scores_json=output / "scores.json",
         report=output / "report.html",
     )
-    record = {
-        "version": __version__,
-        "summary": [asdict(summary) for summary in summaries],
-        "cases": [asdict(score) for score in scores],
-    }
-    atomic.write_text(evaluation.scores_csv, _as_csv(scores))
-    atomic.write_text(evaluation.scores_json, json.dumps(record, indent=1) + "\n")
+    write_scores_csv(evaluation.scores_csv, scores)
+    write_scores_json(evaluation.scores_json, scores, summaries)
     cases = len({score.case_id for score in scores})
     write_report(
         evaluation.report,
@@ -236,20 +147,3 @@ def _write(output: Path, title: str, scores: list[CaseScore], pictures: list[Cas
         notes=[] if pictures else ["No pictures: the scans are known only when --truth is a manifest."],
     )
     return evaluation
-
-
-def _as_csv(scores: Sequence[CaseScore]) -> str:
-    """One line per case and organ; a number that is not defined is left empty beside its state."""
-    text = io.StringIO()
-    names = [field.name for field in fields(CaseScore)]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for score in scores:
-        writer.writerow({name: _as_cell(getattr(score, name)) for name in names})
-    return text.getvalue()
-
-
-def _as_cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

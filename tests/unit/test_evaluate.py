@@ -1,0 +1,96 @@
+"""Evaluation from files to files."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from ct_attn.errors import UserError
+from ct_attn.evaluate import evaluate
+from ct_attn.labels import DISK_SCHEME, PAPER_SCHEME, LabelScheme
+from ct_attn.manifest import Case, Manifest, write_manifest
+from ct_attn.metrics.scores import State
+from ct_attn.scan_io import nifti
+from ct_attn.volume import Grid, Mask, Volume
+
+GRID = Grid(shape=(24, 20, 12), affine=np.diag([-2.0, -2.0, 3.0, 1.0]))
+
+
+def sided_truth():
+    labels = np.zeros(GRID.shape, dtype=np.uint8)
+    labels[2:6, 4:10, 3:9] = 3
+    labels[16:20, 4:10, 3:9] = 4
+    labels[10:14, 12:16, 4:8] = 1
+    return labels
+
+
+def write(path, labels, scheme):
+    nifti.write_mask(Mask(labels=labels, grid=GRID), path, scheme=scheme)
+    return path
+
+
+def test_one_kidney_predicted_against_two_sides_is_compared_as_kidney(tmp_path, silent):
+    truth = write(tmp_path / "a.nii.gz", sided_truth(), DISK_SCHEME)
+    labels = np.zeros(GRID.shape, dtype=np.uint8)
+    labels[2:6, 4:10, 3:9] = PAPER_SCHEME.codes["kidney"]  # the left one only
+    predicted = write(tmp_path / "p.nii.gz", labels, PAPER_SCHEME)
+    made = evaluate(truth, predicted, tmp_path / "out", progress=silent)
+    by_organ = {score.organ: score for score in made.scores}
+    assert by_organ["kidney"].dsc == pytest.approx(2 / 3)
+    assert by_organ["kidney"].recall == pytest.approx(0.5)
+    assert by_organ["pancreas"].state == State.MISSED
+    assert by_organ["spleen"].state == State.BOTH_EMPTY
+    assert "give the scans" not in made.report.read_text()
+    assert json.loads(made.scores_json.read_text())["cases"][0]["case_id"] == "a"
+
+
+def test_foreign_codes_are_read_as_the_schemes_given_say(tmp_path, silent):
+    foreign = LabelScheme.from_names({"kidney": 9, "pancreas": 5})
+    labels = np.zeros(GRID.shape, dtype=np.uint8)
+    truth = sided_truth()
+    labels[truth >= 3] = 9
+    labels[truth == 1] = 5
+    truth_path = write(tmp_path / "a.nii.gz", truth, DISK_SCHEME)
+    predicted = tmp_path / "p.nii.gz"
+    nifti.write_volume(Volume(hu=labels.astype(np.int16), grid=GRID), predicted)  # says nothing of its codes
+    made = evaluate(truth_path, predicted, tmp_path / "out", progress=silent, predicted_scheme=foreign)
+    assert {score.organ: score.dsc for score in made.scores} == {"kidney": 1.0, "pancreas": 1.0}
+
+
+def test_a_prediction_that_does_not_say_its_codes_is_read_in_the_truths(tmp_path, silent):
+    truth_path = write(tmp_path / "a.nii.gz", sided_truth(), DISK_SCHEME)
+    predicted = tmp_path / "p.nii.gz"
+    nifti.write_volume(Volume(hu=sided_truth().astype(np.int16), grid=GRID), predicted)
+    made = evaluate(truth_path, predicted, tmp_path / "out", progress=silent)
+    assert {score.organ for score in made.scores} == set(DISK_SCHEME.names)
+    assert all(score.dsc in (1.0, None) for score in made.scores)
+
+
+def test_an_organ_the_case_does_not_label_is_not_scored(tmp_path, silent):
+    write(tmp_path / "a.nii.gz", sided_truth(), DISK_SCHEME)
+    hu = np.zeros(GRID.shape, dtype=np.int16)
+    nifti.write_volume(Volume(hu=hu, grid=GRID), tmp_path / "scan.nii.gz")
+    case = Case(case_id="a", patient_id="a", image="scan.nii.gz", label="a.nii.gz",
+                labelled_organs=("pancreas", "spleen", "left_kidney"))  # fmt: skip
+    labels = {"0": "background"} | {str(code): name for name, code in DISK_SCHEME.codes.items()}
+    kept = case.model_copy(update={"case_id": "b", "patient_id": "b", "fold": 0})
+    manifest = Manifest(name="m", source="s", licence="l", labels=labels, training=(kept,), test=(case,))
+    write_manifest(manifest, tmp_path / "manifest.json")
+    (tmp_path / "masks").mkdir()
+    empty = np.zeros(GRID.shape, dtype=np.uint8)
+    write(tmp_path / "masks" / "a.nii.gz", empty, PAPER_SCHEME)
+    made = evaluate(tmp_path / "manifest.json", tmp_path / "masks", tmp_path / "out", progress=silent)
+    states = {score.organ: score.state for score in made.scores}
+    assert states == {"pancreas": State.MISSED, "spleen": State.BOTH_EMPTY, "kidney": State.NOT_LABELLED}
+    assert made.report.read_text().count("data:image/png") == 1
+
+
+def test_masks_without_a_common_organ_are_refused(tmp_path, silent):
+    organ = (sided_truth() == 1).astype(np.uint8)
+    truth = write(tmp_path / "a.nii.gz", organ, LabelScheme.from_names({"spleen": 1}))
+    predicted = write(tmp_path / "p.nii.gz", organ, LabelScheme.from_names({"kidney": 1}))
+    with pytest.raises(UserError, match="--truth-labels"):
+        evaluate(truth, predicted, tmp_path / "out", progress=silent)
+    assert not (tmp_path / "out").exists()
