@@ -8,7 +8,7 @@ codes from elsewhere; :func:`recode` turns one into another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,6 +124,15 @@ def recode(labels: NDArray[np.uint8], source: LabelScheme, target: LabelScheme) 
                 raise ValueError(f"{structure.name} cannot be told apart into {wanted.name} and the rest")
             table[structure.code] = wanted.code
     return table[labels]
+
+
+def known_classes(scheme: LabelScheme, labelled_organs: Collection[str]) -> list[bool]:
+    """Background, then each structure: whether a case with ``labelled_organs`` labels it in full.
+
+    Background counts as known; that a voxel labelled 0 may be an organ that is not
+    labelled is for the loss to heed.
+    """
+    return [True, *(set(structure.organs) <= set(labelled_organs) for structure in scheme.structures)]
 
 
 def comparable_structures(truth: LabelScheme, predicted: LabelScheme) -> LabelScheme:

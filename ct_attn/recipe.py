@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from ct_attn import atomic
 from ct_attn.errors import UserError
 from ct_attn.labels import PAPER_TARGETS, LabelScheme
-from ct_attn.losses import DiceLossConfig
+from ct_attn.losses import LossConfig
 from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import NetworkConfig
 from ct_attn.preprocessing import PreprocessingConfig
@@ -105,7 +105,7 @@ class Recipe(StrictModel):
     targets: dict[str, tuple[str, ...]] = Field(default=PAPER_TARGETS)
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     network: NetworkConfig = AttentionUNetConfig()
-    loss: DiceLossConfig = DiceLossConfig()
+    loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
 

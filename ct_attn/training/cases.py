@@ -16,7 +16,7 @@ from monai.transforms import LoadImage, MapTransform
 from numpy.typing import NDArray
 
 from ct_attn.errors import UserError
-from ct_attn.labels import LabelScheme, recode
+from ct_attn.labels import ORGANS, LabelScheme, known_classes, recode
 from ct_attn.manifest import Case
 from ct_attn.preprocessing import PreprocessingConfig, prepare, prepare_mask
 from ct_attn.scan_io import nifti
@@ -27,11 +27,12 @@ from ct_attn.volume import Grid, Mask, Volume, require_same_grid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseFiles:
-    """Where a case's scan and label map are."""
+    """Where a case's scan and label map are, and which organs the label map was made for."""
 
     case_id: str
     image: Path
     label: Path
+    labelled_organs: tuple[str, ...] = ORGANS
 
 
 def locate(cases: Sequence[Case], manifest: Path) -> list[CaseFiles]:
@@ -41,7 +42,10 @@ def locate(cases: Sequence[Case], manifest: Path) -> list[CaseFiles]:
     """
     files = [
         CaseFiles(
-            case_id=case.case_id, image=manifest.parent / case.image, label=manifest.parent / case.label
+            case_id=case.case_id,
+            image=manifest.parent / case.image,
+            label=manifest.parent / case.label,
+            labelled_organs=case.labelled_organs,
         )
         for case in cases
     ]
@@ -57,19 +61,15 @@ def locate(cases: Sequence[Case], manifest: Path) -> list[CaseFiles]:
 
 
 def check_labelled(cases: Sequence[Case], scheme: LabelScheme, manifest: Path) -> None:
-    """Refuse a case that leaves an organ unlabelled which ``scheme`` predicts.
-
-    It would teach that organ as background.
-    """
-    for case in cases:
-        wanted = {organ for structure in scheme.structures for organ in structure.organs}
-        unlabelled = sorted(wanted - set(case.labelled_organs))
-        if unlabelled:
+    """Refuse a target of ``scheme`` of which no case labels any part: nothing would teach it."""
+    labelled = {organ for case in cases for organ in case.labelled_organs}
+    for structure in scheme.structures:
+        if not labelled & set(structure.organs):
             raise UserError(
                 manifest,
-                expected=f"labels of every organ in the recipe's targets for case {case.case_id}",
-                found=f"{', '.join(unlabelled)} not labelled",
-                remedy="leave the organ out of the targets or the case out of the manifest",
+                expected=f"a training case that labels {structure.name}",
+                found=f"none that labels {' or '.join(structure.organs)}",
+                remedy=f"leave {structure.name} out of the recipe's targets",
             )
 
 
@@ -123,7 +123,8 @@ class Preparedd(MapTransform):
     """``image`` and ``label`` onto the working grid, labels into the codes of ``target``.
 
     Both become tensors [1, I', J', K']: the image float16 (a cohort must fit in memory,
-    and 11 bits tell 0.2 HU apart in a 400 HU window), the labels uint8.
+    and 11 bits tell 0.2 HU apart in a 400 HU window), the labels uint8. ``known`` bool
+    [C] says which classes the case labels in full.
     """
 
     def __init__(self, config: PreprocessingConfig, *, source: LabelScheme, target: LabelScheme) -> None:
@@ -143,6 +144,7 @@ class Preparedd(MapTransform):
             "case_id": files.case_id,
             "image": torch.from_numpy(prepared.image).to(torch.float16)[None],
             "label": torch.from_numpy(labels)[None],
+            "known": torch.tensor(known_classes(self.target, files.labelled_organs)),
         }
 
 

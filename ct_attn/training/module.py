@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ct_attn.device import channels_last
 from ct_attn.inference.sliding_window import sliding_window_logits
-from ct_attn.losses import SorensenDiceLoss
+from ct_attn.losses import SegmentationLoss
 from ct_attn.network.build import build_network
 from ct_attn.recipe import Recipe
 
@@ -22,12 +23,12 @@ class SegmentationModule(LightningModule):
         super().__init__()
         self.recipe = recipe
         self.network = channels_last(build_network(recipe.network, in_channels=1, n_classes=recipe.n_classes))
-        self.loss = SorensenDiceLoss(recipe.loss)
+        self.loss = SegmentationLoss(recipe.loss)
         self.validation_dsc: list[list[float]] = []
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         image = batch["image"].contiguous(memory_format=torch.channels_last_3d)
-        loss: Tensor = self.loss(self.network(image), batch["label"])
+        loss: Tensor = self.loss(self.network(image), batch["label"], batch["known"])
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
         return loss
 
@@ -41,15 +42,16 @@ class SegmentationModule(LightningModule):
             patch_size=self.recipe.training.patch_size,
             overlap=self.recipe.inference.overlap,
         )
-        self.validation_dsc.append(
-            dsc_per_class(logits.argmax(0), case["label"][0, 0], self.recipe.n_classes)
-        )
+        dsc = dsc_per_class(logits.argmax(0), case["label"][0, 0], self.recipe.n_classes)
+        known = case["known"][0, 1:].tolist()
+        self.validation_dsc.append([d if fully else nan for d, fully in zip(dsc, known, strict=True)])
 
     def on_validation_epoch_end(self) -> None:
-        means = torch.tensor(self.validation_dsc).mean(0)
+        """Means over the cases that label a target in full; a target that none labels has no mean."""
+        means = torch.tensor(self.validation_dsc).nanmean(0)
         for name, mean in zip(self.recipe.label_scheme.names, means, strict=True):
             self.log(f"dsc_{name}", mean)
-        self.log("dsc", means.mean())
+        self.log("dsc", means.nanmean())
 
     def configure_optimizers(self) -> Any:
         training = self.recipe.training

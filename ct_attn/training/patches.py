@@ -29,7 +29,8 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
 
     Every random choice follows from (seed, epoch, n), so neither the order of loading
     nor a restart at an epoch's boundary changes what is trained on. An item holds
-    ``image`` float32 [1, *patch_size] and ``label`` uint8 [*patch_size].
+    ``image`` float32 [1, *patch_size], ``label`` uint8 [*patch_size] and ``known`` bool
+    [C]: the classes that the case labels in full.
     """
 
     def __init__(self, cases: Sequence[Any], config: TrainingConfig, *, n_classes: int, epoch: int) -> None:
@@ -51,6 +52,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         return {
             "image": patch["image"].as_tensor().to(torch.float32),
             "label": patch["label"].as_tensor()[0].to(torch.uint8),
+            "known": case["known"],
         }
 
 

@@ -11,6 +11,7 @@ from ct_attn.labels import (
     LabelScheme,
     Structure,
     comparable_structures,
+    known_classes,
     recode,
 )
 
@@ -130,3 +131,9 @@ def test_what_is_no_structure_is_refused(fields, complaint):
 def test_a_scheme_names_everything_once(second, complaint):
     with pytest.raises(ValueError, match=complaint):
         LabelScheme(structures=(Structure(code=1, name="spleen", organs=("spleen",)), second))
+
+
+def test_a_structure_is_known_when_all_its_organs_are_labelled():
+    left_only = ("pancreas", "left_kidney")
+    assert known_classes(PAPER_SCHEME, left_only) == [True, True, False, False]
+    assert known_classes(DISK_SCHEME, left_only) == [True, True, False, True, False]

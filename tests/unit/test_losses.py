@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ct_attn.losses import DiceLossConfig, SorensenDiceLoss, sorensen_dice
+from ct_attn.losses import LossConfig, SegmentationLoss, marginal_cross_entropy, sorensen_dice
 
 #: Two voxels, two classes. Their softmax is (3/4, 1/4) and (1/2, 1/2).
 LOGITS = torch.tensor([[[log(3), 0.0], [0.0, 0.0]]])
@@ -16,7 +16,13 @@ LABELS = torch.tensor([[0, 1]])
 
 
 def loss(logits, labels, **config):
-    return SorensenDiceLoss(DiceLossConfig(**config))(logits, labels)
+    return SegmentationLoss(LossConfig(**config))(logits, labels)
+
+
+def dice(logits, labels, **config):
+    """D of every class, all of them known."""
+    known = torch.ones(logits.shape[:2], dtype=torch.bool)
+    return sorensen_dice(logits, labels.long(), known, LossConfig(**config))[0]
 
 
 def drawn(seed, shape):
@@ -27,7 +33,7 @@ def test_dice_of_two_voxels_by_hand():
     """Class 0: overlap 3/4, p^2 = 9/16 + 4/16, one voxel. Class 1: 1/2, 1/16 + 4/16, one voxel."""
     background = (2 * 3 / 4 + 1) / (13 / 16 + 1 + 1)
     organ = (2 * 1 / 2 + 1) / (5 / 16 + 1 + 1)
-    assert sorensen_dice(LOGITS, LABELS, smoothing_voxels=1).tolist() == pytest.approx([background, organ])
+    assert dice(LOGITS, LABELS, smoothing_voxels=1).tolist() == pytest.approx([background, organ])
     assert loss(LOGITS, LABELS).item() == pytest.approx(1 - (background + organ) / 2)
 
 
@@ -37,13 +43,13 @@ def test_background_can_be_left_out():
 
 
 def test_smoothing_is_in_voxels():
-    scores = sorensen_dice(LOGITS, LABELS, smoothing_voxels=0.25)
+    scores = dice(LOGITS, LABELS, smoothing_voxels=0.25)
     assert scores.tolist() == pytest.approx([1.75 / (13 / 16 + 1.25), 1.25 / (5 / 16 + 1.25)])
 
 
 def test_denominators_are_squared():
     """Where every p is 1/2, the squares sum to half of what the values do."""
-    scores = sorensen_dice(torch.zeros(1, 2, 100), torch.zeros(1, 100), smoothing_voxels=1e-9)
+    scores = dice(torch.zeros(1, 2, 100), torch.zeros(1, 100), smoothing_voxels=1e-9)
     assert scores[0].item() == pytest.approx(100 / (25 + 100))
 
 
@@ -81,7 +87,7 @@ def test_every_class_weighs_the_same_however_few_its_voxels():
     def without(code):
         wrong = right.clone()
         wrong[0, :, labels[0] == code] = torch.tensor([[1000.0], [0], [0]])
-        return sorensen_dice(wrong, labels, smoothing_voxels=1e-6)[code].item()
+        return dice(wrong, labels, smoothing_voxels=1e-6)[code].item()
 
     assert without(1) == pytest.approx(without(2), abs=1e-5)
 
@@ -121,4 +127,100 @@ def test_predicting_an_absent_class_is_punished():
 @pytest.mark.parametrize("voxels", [0, -1, float("nan")])
 def test_smoothing_must_be_positive(voxels):
     with pytest.raises(ValidationError, match="smoothing_voxels"):
-        DiceLossConfig(smoothing_voxels=voxels)
+        LossConfig(smoothing_voxels=voxels)
+
+
+def marked(*codes):
+    """Logits so sure of ``codes`` that their softmax is 0 or 1, [1, 3, n]."""
+    return torch.nn.functional.one_hot(torch.tensor(codes), 3).T[None] * 1000.0
+
+
+def partly(logits, labels, known, **config):
+    known = torch.tensor([known])
+    return SegmentationLoss(LossConfig(**config))(logits, torch.tensor([labels]), known).item()
+
+
+def test_linear_denominators_sum_the_probabilities_themselves():
+    background = (2 * 3 / 4 + 1) / (5 / 4 + 1 + 1)
+    organ = (2 * 1 / 2 + 1) / (3 / 4 + 1 + 1)
+    assert dice(LOGITS, LABELS, denominator="linear").tolist() == pytest.approx([background, organ])
+
+
+def test_sums_over_each_image_give_the_mean_of_their_losses():
+    logits = drawn(0, (2, 3, 4, 4, 4))
+    labels = torch.randint(0, 3, (2, 4, 4, 4), generator=torch.Generator().manual_seed(0))
+    each = (loss(logits[:1], labels[:1]) + loss(logits[1:], labels[1:])) / 2
+    assert loss(logits, labels, sums_over="image").item() == pytest.approx(each.item(), abs=1e-6)
+
+
+def test_cross_entropy_is_added_by_its_weight_and_is_torchs():
+    logits, labels = (
+        drawn(3, (2, 4, 5, 5)),
+        torch.randint(0, 4, (2, 5, 5), generator=torch.Generator().manual_seed(3)),
+    )
+    plain = torch.nn.functional.cross_entropy(logits, labels)
+    added = loss(logits, labels, cross_entropy_weight=0.5) - loss(logits, labels)
+    assert added.item() == pytest.approx(0.5 * plain.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"denominator": "linear"}, {"sums_over": "image"}, {"cross_entropy_weight": 1}]
+)
+def test_an_organ_the_case_does_not_label_may_be_predicted_anywhere_on_0(config):
+    """Class 2 is unknown: calling a voxel labelled 0 background or class 2 is both right."""
+    labels = [0, 0, 1]
+    assert partly(marked(0, 0, 1), labels, [True, True, False], **config) == pytest.approx(0, abs=1e-6)
+    assert partly(marked(0, 2, 1), labels, [True, True, False], **config) == pytest.approx(0, abs=1e-6)
+    assert partly(marked(0, 2, 1), labels, [True, True, True], **config) > 0.1
+    assert partly(marked(0, 1, 1), labels, [True, True, False], **config) > 0.1
+
+
+def test_a_labelled_voxel_of_a_half_labelled_organ_still_teaches():
+    """Class 2 is labelled on one voxel: missing that voxel costs, finding it elsewhere does not."""
+    labels, known = [2, 0, 1], [True, True, False]
+    for config in ({}, {"cross_entropy_weight": 1}):
+        right = partly(marked(2, 2, 1), labels, known, **config)
+        assert right == pytest.approx(0, abs=1e-6)
+        assert partly(marked(0, 0, 1), labels, known, **config) > right + 0.1
+
+
+def test_a_half_labelled_organ_has_no_dice_term_of_its_own():
+    known = torch.tensor([[True, True, False]])
+    scores, counted = sorensen_dice(marked(0, 2, 1), torch.tensor([[0, 0, 1]]), known, LossConfig())
+    assert counted.tolist() == [True, True, False]
+    assert scores[:2].tolist() == [1, 1]
+
+
+def test_a_class_that_one_of_two_cases_knows_is_scored_on_that_case():
+    logits = torch.cat([marked(0, 2), marked(2, 2)])
+    labels = torch.tensor([[0, 2], [0, 0]])
+    known = torch.tensor([[True, True, True], [True, True, False]])
+    scores, counted = sorensen_dice(logits, labels, known, LossConfig())
+    assert counted.all()
+    assert scores.tolist() == [1, 1, 1]
+
+
+def test_the_gradient_at_an_unlabelled_voxel_does_not_choose_between_background_and_the_unknown():
+    logits = torch.zeros(1, 3, 6, requires_grad=True)
+    labels, known = torch.tensor([[0, 0, 0, 0, 1, 1]]), torch.tensor([[True, True, False]])
+    for config in (LossConfig(), LossConfig(cross_entropy_weight=1)):
+        logits.grad = None
+        SegmentationLoss(config)(logits, labels, known).backward()
+        assert torch.allclose(logits.grad[0, 0], logits.grad[0, 2], atol=1e-7)
+        assert torch.isfinite(logits.grad).all()
+
+
+def test_cross_entropy_of_a_voxel_that_may_be_two_classes_by_hand():
+    logits = torch.tensor([[[log(2.0)], [log(5.0)], [log(3.0)]]])  # 0.2, 0.5, 0.3
+    known = torch.tensor([[True, True, False]])
+    assert marginal_cross_entropy(logits, torch.tensor([[0]]), known).item() == pytest.approx(-log(0.5))
+    assert marginal_cross_entropy(logits, torch.tensor([[2]]), known).item() == pytest.approx(-log(0.3))
+
+
+def test_a_batch_in_which_no_organ_is_known_costs_nothing_without_background():
+    logits = drawn(5, (1, 3, 4)).requires_grad_()
+    known = torch.tensor([[True, False, False]])
+    value = SegmentationLoss(LossConfig(include_background=False))(logits, torch.zeros(1, 4), known)
+    value.backward()
+    assert value.item() == 0
+    assert not logits.grad.any()

@@ -110,16 +110,40 @@ def test_resuming_with_another_recipe_is_refused(finished_run, tiny_manifest, si
         )
 
 
-def test_a_case_that_leaves_a_target_unlabelled_is_refused(tiny_manifest, tmp_path, silent):
-    manifest = read_manifest(tiny_manifest)
-    partly = manifest.training[0].model_copy(
-        update={"labelled_organs": ("pancreas", "spleen", "left_kidney")}
+def with_labelled(manifest_path, output, organs):
+    """The manifest with training cases that label ``organs`` only, its paths made absolute."""
+    manifest = read_manifest(manifest_path)
+    root = manifest_path.parent
+    training = tuple(
+        case.model_copy(
+            update={
+                "labelled_organs": organs,
+                "image": str(root / case.image),
+                "label": str(root / case.label),
+            }
+        )
+        for case in manifest.training
     )
-    path = tmp_path / "manifest.json"
-    write_manifest(manifest.model_copy(update={"training": (partly, *manifest.training[1:])}), path)
-    with pytest.raises(UserError, match="right_kidney not labelled"):
+    write_manifest(manifest.model_copy(update={"training": training}), output)
+    return output
+
+
+def test_a_target_that_no_case_labels_is_refused(tiny_manifest, tmp_path, silent):
+    path = with_labelled(tiny_manifest, tmp_path / "manifest.json", ("pancreas", "spleen"))
+    with pytest.raises(UserError, match="none that labels left_kidney or right_kidney"):
         train(tiny_recipe(), path, tmp_path / "run", progress=silent)
     assert not (tmp_path / "run").exists()
+
+
+def test_half_labelled_kidneys_train_and_are_not_validated(tiny_manifest, tmp_path, silent):
+    path = with_labelled(tiny_manifest, tmp_path / "manifest.json", ("pancreas", "spleen", "left_kidney"))
+    recipe = tiny_recipe("training.epochs=1", "training.validate_every=1")
+    train(recipe, path, tmp_path / "run", progress=silent)
+    with (tmp_path / "run" / "log" / "metrics.csv").open() as file:
+        validated = next(row for row in csv.DictReader(file) if row["dsc"])
+    assert validated["dsc_kidney"] == "nan"
+    known = (float(validated["dsc_pancreas"]) + float(validated["dsc_spleen"])) / 2
+    assert float(validated["dsc"]) == pytest.approx(known, abs=1e-6)
 
 
 def test_a_missing_scan_is_named_before_anything_is_written(tiny_manifest, tmp_path, silent):

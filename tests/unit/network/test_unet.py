@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ct_attn.losses import DiceLossConfig, SorensenDiceLoss
+from ct_attn.losses import LossConfig, SegmentationLoss
 from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
 from ct_attn.network.unet import UNet, UNetConfig
 
@@ -92,7 +92,7 @@ def cancelled_by_normalisation(network) -> set[str]:
 def test_gradients_reach_every_parameter(kind, config):
     network = make(kind, config).double()
     labels = torch.randint(0, 4, (2, 32, 16, 16))
-    SorensenDiceLoss(DiceLossConfig())(network(torch.randn(2, 1, 32, 16, 16).double()), labels).backward()
+    SegmentationLoss(LossConfig())(network(torch.randn(2, 1, 32, 16, 16).double()), labels).backward()
     largest = {name: parameter.grad.abs().max().item() for name, parameter in network.named_parameters()}
     without = {name for name, value in largest.items() if value < 1e-11}
     assert without == cancelled_by_normalisation(network)
@@ -103,7 +103,7 @@ def test_training_learns_a_patch_by_heart(kind, config):
     network = make(kind, config, widths=(4, 6, 8, 10, 12))
     image = torch.rand(1, 1, 32, 16, 16)
     labels = (torch.nn.functional.avg_pool3d(image, 5, stride=1, padding=2)[:, 0] > 0.45).long()
-    loss_of = SorensenDiceLoss(DiceLossConfig())
+    loss_of = SegmentationLoss(LossConfig())
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     losses = []
     for _ in range(10):

@@ -22,7 +22,8 @@ def cube_case():
     label = torch.zeros(1, 60, 50, 40, dtype=torch.uint8)
     label[:, 20:40, 20:40, 10:30] = 1
     label[:, 50:54, 4:8, 2:6] = 2
-    return {"case_id": "cube", "image": (label > 0).to(torch.float16), "label": label}
+    known = torch.tensor([True, True, False])
+    return {"case_id": "cube", "image": (label > 0).to(torch.float16), "label": label, "known": known}
 
 
 def patches(epoch=0, **changes):
@@ -35,6 +36,7 @@ def test_a_patch_has_the_size_and_types_training_takes():
     assert patch["image"].dtype == torch.float32
     assert patch["label"].shape == SIZE
     assert patch["label"].dtype == torch.uint8
+    assert patch["known"].tolist() == [True, True, False]
 
 
 def test_a_patch_is_the_same_whenever_it_is_drawn():
@@ -75,7 +77,9 @@ def test_noise_changes_the_image_and_not_the_label():
 
 def test_a_case_smaller_than_a_patch_is_padded():
     case = cube_case()
-    small = {key: value[:, :20, :20, :8] if key != "case_id" else value for key, value in case.items()}
+    small = {
+        key: value[:, :20, :20, :8] if key in ("image", "label") else value for key, value in case.items()
+    }
     dataset = PatchDataset([small], config(), n_classes=3, epoch=0)
     assert dataset[0]["image"].shape == (1, *SIZE)
 
