@@ -21,7 +21,7 @@ from ct_attn import __version__
 from ct_attn.atomic import replacing
 from ct_attn.errors import UserError
 from ct_attn.network.build import build_network
-from ct_attn.network.unet import UNet
+from ct_attn.network.segmenter import Segmenter
 from ct_attn.recipe import Recipe
 
 FILE_NAME = "model.safetensors"
@@ -36,7 +36,7 @@ class Checkpoint:
     recipe: Recipe
     provenance: Mapping[str, str | int | float]
 
-    def network(self) -> UNet:
+    def network(self) -> Segmenter:
         """The network with these weights, ready to predict (evaluation mode)."""
         network = build_network(self.recipe.network, in_channels=1, n_classes=self.recipe.n_classes)
         network.load_state_dict(dict(self.weights))

@@ -19,6 +19,7 @@ from ct_attn.labels import PAPER_TARGETS, LabelScheme
 from ct_attn.losses import LossConfig
 from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import NetworkConfig
+from ct_attn.network.levels import require_multiple
 from ct_attn.preprocessing import PreprocessingConfig
 from ct_attn.strict_model import StrictModel, describe_validation_error
 
@@ -114,12 +115,14 @@ class Recipe(StrictModel):
         if not self.targets:
             raise ValueError("targets: name at least one")
         _ = self.label_scheme  # raises when targets are not disjoint unions of known organs
-        multiple = self.network.size_multiple
-        if any(side % multiple for side in self.training.patch_size):
+        if self.network.dims != 3:
             raise ValueError(
-                f"training.patch_size: every side must be a multiple of {multiple} for this network, "
-                f"got {self.training.patch_size}"
+                "network.dims: a recipe trains on volumes, so the network must have 3 dimensions"
             )
+        try:
+            require_multiple(self.training.patch_size, self.network.size_multiple)
+        except ValueError as error:
+            raise ValueError(f"training.patch_size: for this network {error}") from error
         return self
 
     @property

@@ -1,58 +1,158 @@
-"""The 3D Attention U-Net of Oktay et al. 2018 (arXiv 1804.03999), one gate per skip."""
+"""The Attention U-Net of Oktay et al. 2018 (arXiv 1804.03999) and its published variants."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Literal
 
-from pydantic import Field
+from pydantic import model_validator
 from torch import Tensor, nn
 
-from ct_attn.network.attention_gate import AttentionGate
+from ct_attn.network.attention_gate import (
+    AttentionGate,
+    GateActivation,
+    Highway,
+    MultiAttentionGate,
+    open_highway,
+    pass_through,
+)
 from ct_attn.network.blocks import ConvNormReLU, initialise
-from ct_attn.network.unet import LevelsConfig, UNet, Width
+from ct_attn.network.levels import LevelsConfig
+from ct_attn.network.unet import UNet
 
 
 class AttentionUNetConfig(LevelsConfig):
-    """A U-Net in which every skip but the finest passes one additive gate.
+    """A U-Net in which skips pass additive gates; by default the released single-gate network.
 
-    At least three levels: with two, the finest skip is the only one.
+    ``gated_skips``: levels whose skip is gated, 0 the finest; null: all but the finest,
+    for which there must be at least three levels.
+    ``gates_per_skip``: 1, or 2 whose outputs are concatenated and combined ("multi").
+    ``gate_activation``: ``sigmoid``; ``softmax`` over the gate's grid; ``none``.
+    ``gate_grid``: where alpha is computed: ``coarse``, one level below the skip, or
+    ``skip``, its own grid (theta is then 1x1x1).
+    ``gating_signal``: ``per_level``: the deepest gate takes a 1x1x1 convolution of the
+    center, a shallower one the decoder's features one level below; ``shared``: all take
+    one 1x1x1 convolution of the center, narrowed to the next finer level's width (the
+    authors' first release).
+    ``gate_init``: ``released``, or ``pass_through``: alpha starts at 0.953 everywhere.
+    ``highway``: a learnt share of each gated skip goes around its gate.
     """
 
-    widths: Annotated[tuple[Width, ...], Field(min_length=3)] = (16, 32, 64, 128, 256)
     kind: Literal["attention_unet"] = "attention_unet"
+    gated_skips: tuple[int, ...] | None = None
+    gates_per_skip: Literal[1, 2] = 1
+    gate_activation: GateActivation = "sigmoid"
+    gate_grid: Literal["coarse", "skip"] = "coarse"
+    gating_signal: Literal["per_level", "shared"] = "per_level"
+    gate_init: Literal["released", "pass_through"] = "released"
+    highway: bool = False
+
+    @model_validator(mode="after")
+    def _gates_fit(self) -> AttentionUNetConfig:
+        deepest = len(self.widths) - 2
+        gated = self.gated_levels
+        if not gated:
+            raise ValueError("no skip is gated: give widths at least 3 items, or name levels in gated_skips")
+        if min(gated) < 0 or max(gated) > deepest or len(set(gated)) < len(gated):
+            raise ValueError(
+                f"gated_skips: expected levels from 0 to {deepest}, each once, got {self.gated_skips}"
+            )
+        if self.gate_init == "pass_through" and self.gate_activation != "sigmoid":
+            raise ValueError("gate_init: pass_through needs gate_activation sigmoid")
+        return self
+
+    @property
+    def gated_levels(self) -> tuple[int, ...]:
+        """The levels whose skips are gated, finest first."""
+        if self.gated_skips is None:
+            return tuple(range(1, len(self.widths) - 1))
+        return tuple(sorted(self.gated_skips))
 
 
 class AttentionUNet(UNet):
-    """A :class:`UNet` whose skips, save the finest, pass an attention gate.
+    """A :class:`UNet` whose skips pass attention gates; by default all but the finest do.
 
-    The deepest gate is driven by the gating signal (1x1x1 convolution, batch
-    normalisation and ReLU on the center), a shallower one by the decoder's features
-    one level below it. With the default widths, 1 channel in and 4 classes it has
-    6,214,151 parameters, as the network the authors released.
+    With the default widths, 1 channel in and 4 classes it has 6,214,151 parameters, as
+    the single-gate network the authors released; with two gates per skip 6,473,322.
     """
 
     def __init__(self, config: AttentionUNetConfig, *, in_channels: int, n_classes: int) -> None:
         super().__init__(config, in_channels=in_channels, n_classes=n_classes)
-        widths = config.widths
-        self.gating = ConvNormReLU(widths[-1], widths[-1], kernel_size=1)
-        self.gates = nn.ModuleList(
-            AttentionGate(widths[level], widths[level + 1]) for level in range(1, len(widths) - 1)
+        self.gated_levels = config.gated_levels
+        self.shared_signal = config.gating_signal == "shared"
+        self._build_gates(config)
+        for part in (self.gating, self.gates, self.highways):
+            initialise(part)
+        for highway in self.highways:
+            open_highway(highway)
+        if config.gate_init == "pass_through":
+            pass_through(self.gates)
+
+    def _build_gates(self, config: AttentionUNetConfig) -> None:
+        widths, layers = config.widths, config.layers
+        signal = widths[-2] if self.shared_signal else widths[-1]
+        gate = AttentionGate if config.gates_per_skip == 1 else MultiAttentionGate
+        from_center = self.shared_signal or self.gated_levels[-1] == len(widths) - 2
+        self.gating = (
+            ConvNormReLU(widths[-1], signal, kernel_size=1, layers=layers) if from_center else nn.Identity()
         )
-        initialise(self.gating)
-        initialise(self.gates)
+        self.gates = nn.ModuleList(
+            gate(
+                widths[level],
+                signal if self.shared_signal else widths[level + 1],
+                stride=config.pool_sizes[level] if config.gate_grid == "coarse" else 1,
+                activation=config.gate_activation,
+                layers=layers,
+            )
+            for level in self.gated_levels
+        )
+        self.highways = nn.ModuleList(
+            Highway(widths[level], layers) for level in (self.gated_levels if config.highway else ())
+        )
 
-    def decode_level(self, level: int, skip: Tensor, below: Tensor) -> Tensor:
-        if level > 0:
-            skip = self.gate(level)(skip, self.gating_signal(level, below))
-        return super().decode_level(level, skip, below)
+    def decode(self, skips: list[Tensor], bottom: Tensor) -> list[Tensor]:
+        from_center = self.gating(bottom)
+        features = [bottom]
+        for level in reversed(range(len(skips))):
+            skip = skips[level]
+            if level in self.gated_levels:
+                signal = self.gating_signal(level, features[0], from_center)
+                skip = self.run(self._gated(level), skip, signal)
+            features.insert(0, self.decode_level(level, skip, features[0]))
+        return features[:-1]
 
-    def gate(self, level: int) -> AttentionGate:
-        gate = self.gates[level - 1]
-        assert isinstance(gate, AttentionGate)
+    def gate(self, level: int) -> AttentionGate | MultiAttentionGate:
+        """The gate of the skip of ``level``."""
+        gate = self.gates[self.gated_levels.index(level)]
+        assert isinstance(gate, AttentionGate | MultiAttentionGate)
         return gate
 
-    def gating_signal(self, level: int, below: Tensor) -> Tensor:
+    def gating_signal(self, level: int, below: Tensor, from_center: Tensor) -> Tensor:
         """What drives the gate of ``level``; ``below`` are the features one level down."""
-        deepest = len(self.gates)
-        signal: Tensor = self.gating(below) if level == deepest else below
-        return signal
+        deepest = level == len(self.encoder) - 1
+        return from_center if self.shared_signal or deepest else below
+
+    def _gated(self, level: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """The gate of ``level`` with its highway, if there is one."""
+        gate = self.gate(level)
+        if not len(self.highways):
+            return gate
+        highway = self.highways[self.gated_levels.index(level)]
+        return lambda skip, signal: highway(skip, gate(skip, signal))
+
+    def attention_maps(self, image: Tensor) -> dict[int, Tensor]:
+        """alpha of every gated level (0 the finest) for ``image`` [B, in_channels, I, J, K].
+
+        Each is [B, gates per skip, I, J, K]: brought from the skip's grid to the image's,
+        linearly, so that sigmoid gates stay in (0, 1). Meant for evaluation mode: the
+        gates run a second time after the network has.
+        """
+        skips, bottom = self.encode(image)
+        below = [*self.decode(skips, bottom)[1:], bottom]
+        from_center = self.gating(bottom)
+        size = tuple(image.shape[2:])
+        maps = {}
+        for level in self.gated_levels:
+            signal = self.gating_signal(level, below[level], from_center)
+            maps[level] = self.layers.resample(self.gate(level).coefficients(skips[level], signal), size)
+        return maps

@@ -7,13 +7,20 @@ from typing import Annotated
 from pydantic import Field
 
 from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
+from ct_attn.network.monai_attention_unet import MonaiAttentionUNet, MonaiAttentionUNetConfig
+from ct_attn.network.segmenter import Segmenter
 from ct_attn.network.unet import UNet, UNetConfig
 
-NetworkConfig = Annotated[AttentionUNetConfig | UNetConfig, Field(discriminator="kind")]
+AnyNetworkConfig = AttentionUNetConfig | UNetConfig | MonaiAttentionUNetConfig
+NetworkConfig = Annotated[AnyNetworkConfig, Field(discriminator="kind")]
 
 
-def build_network(config: AttentionUNetConfig | UNetConfig, *, in_channels: int, n_classes: int) -> UNet:
+def build_network(config: AnyNetworkConfig, *, in_channels: int, n_classes: int) -> Segmenter:
     """The network that ``config`` describes, with freshly drawn weights."""
-    if isinstance(config, AttentionUNetConfig):
-        return AttentionUNet(config, in_channels=in_channels, n_classes=n_classes)
-    return UNet(config, in_channels=in_channels, n_classes=n_classes)
+    match config:
+        case AttentionUNetConfig():
+            return AttentionUNet(config, in_channels=in_channels, n_classes=n_classes)
+        case MonaiAttentionUNetConfig():
+            return MonaiAttentionUNet(config, in_channels=in_channels, n_classes=n_classes)
+        case UNetConfig():
+            return UNet(config, in_channels=in_channels, n_classes=n_classes)

@@ -1,28 +1,18 @@
-"""The 3D U-Net with deep supervision that Oktay et al. 2018 compare against."""
+"""The U-Net with deep supervision that Oktay et al. 2018 compare against, and its relatives."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from ct_attn.network.blocks import DoubleConv, initialise, resample
-from ct_attn.strict_model import StrictModel
-
-Width = Annotated[int, Field(ge=1)]
-
-
-class LevelsConfig(StrictModel):
-    """The levels of a U-Net. ``widths``: channels from the finest level to the coarsest."""
-
-    widths: Annotated[tuple[Width, ...], Field(min_length=2)] = (16, 32, 64, 128, 256)
-
-    @property
-    def size_multiple(self) -> int:
-        """Every side of a patch must be a multiple of this: 2 per pooling."""
-        return int(2 ** (len(self.widths) - 1))
+from ct_attn.network.blocks import DoubleConv, initialise
+from ct_attn.network.levels import LevelsConfig, require_multiple
+from ct_attn.network.recompute import recomputed
+from ct_attn.network.segmenter import Segmenter
 
 
 class UNetConfig(LevelsConfig):
@@ -31,33 +21,47 @@ class UNetConfig(LevelsConfig):
     kind: Literal["unet"] = "unet"
 
 
-class UNet(nn.Module):
+class UNet(Segmenter):
     """Encoder, decoder, and one prediction fused from the class maps of all scales.
 
-    Level l has ``widths[l]`` channels; 2x2x2 max pooling leads down, trilinear
-    upsampling and concatenation with the skip lead up. ``forward`` takes an image
+    Level l has ``widths[l]`` channels; max pooling leads down, upsampling and
+    concatenation with the skip lead up. ``forward`` takes an image
     [B, in_channels, I, J, K] whose sides are multiples of ``config.size_multiple`` and
-    gives logits [B, n_classes, I, J, K].
+    gives logits [B, n_classes, I, J, K]; with ``dims=2`` there is no K.
     """
 
     def __init__(self, config: LevelsConfig, *, in_channels: int, n_classes: int) -> None:
-        super().__init__()
-        self._build(config.widths, in_channels=in_channels, n_classes=n_classes)
-        self.size_multiple = config.size_multiple
+        super().__init__(config.size_multiple)
+        self.layers = config.layers
+        self.checkpointing = config.checkpointing
+        self._build_levels(config, in_channels=in_channels)
+        self._build_heads(config, n_classes=n_classes)
         initialise(self)
 
-    def _build(self, widths: tuple[int, ...], *, in_channels: int, n_classes: int) -> None:
+    def _build_levels(self, config: LevelsConfig, *, in_channels: int) -> None:
+        widths, layers, kernels = config.widths, config.layers, config.kernel_sizes
         levels = range(len(widths) - 1)
-        self.encoder = nn.ModuleList(
-            DoubleConv((in_channels, *widths)[level], widths[level]) for level in levels
-        )
-        self.center = DoubleConv(widths[-2], widths[-1])
+        transposed = config.upsampling == "transposed"
+
+        def double(channels: int, level: int) -> DoubleConv:
+            return DoubleConv(channels, widths[level], kernel_size=kernels[level], layers=layers)
+
+        self.encoder = nn.ModuleList(double((in_channels, *widths)[level], level) for level in levels)
+        self.center = double(widths[-2], len(levels))
         self.decoder = nn.ModuleList(
-            DoubleConv(widths[level] + widths[level + 1], widths[level]) for level in levels
+            double(widths[level] + widths[level if transposed else level + 1], level) for level in levels
         )
-        self.pool = nn.MaxPool3d(2)
-        self.heads = nn.ModuleList(nn.Conv3d(width, n_classes, kernel_size=1) for width in widths[:-1])
-        self.fuse = nn.Conv3d(n_classes * len(levels), n_classes, kernel_size=1)
+        self.pools = nn.ModuleList(layers.pooling(size) for size in config.pool_sizes)
+        self.raisers = nn.ModuleList(
+            layers.transposed(widths[level + 1], widths[level], config.pool_sizes[level])
+            for level in (levels if transposed else ())
+        )
+
+    def _build_heads(self, config: LevelsConfig, *, n_classes: int) -> None:
+        fused = config.deep_supervision == "fused"
+        scales = config.widths[:-1] if fused else config.widths[:1]
+        self.heads = nn.ModuleList(self.layers.convolution(width, n_classes, 1) for width in scales)
+        self.fuse = self.layers.convolution(n_classes * len(scales), n_classes, 1) if fused else nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:
         skips, bottom = self.encode(image)
@@ -65,38 +69,45 @@ class UNet(nn.Module):
 
     def encode(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """The skip of every level (level 0 at full size) and the center's features."""
-        _require_multiple(image, self.size_multiple)
+        require_multiple(tuple(image.shape[2:]), self.size_multiple)
         skips: list[Tensor] = []
         x = image
-        for level in self.encoder:
-            x = level(x)
+        for level, pool in zip(self.encoder, self.pools, strict=True):
+            x = self.run(level, x)
             skips.append(x)
-            x = self.pool(x)
-        return skips, self.center(x)
+            x = pool(x)
+        return skips, self.run(self.center, x)
 
     def decode(self, skips: list[Tensor], bottom: Tensor) -> list[Tensor]:
         """The decoder's features of every level, finest first."""
-        features: list[Tensor] = []
-        x = bottom
+        features = [bottom]
         for level in reversed(range(len(skips))):
-            x = self.decode_level(level, skips[level], x)
-            features.insert(0, x)
-        return features
+            features.insert(0, self.decode_level(level, skips[level], features[0]))
+        return features[:-1]
 
     def decode_level(self, level: int, skip: Tensor, below: Tensor) -> Tensor:
         """Level ``level`` from its skip and the features one level below."""
-        features: Tensor = self.decoder[level](torch.cat([skip, resample(below, skip.shape[2:])], dim=1))
+        return self.run(partial(self._joined, level), skip, below)
+
+    def _joined(self, level: int, skip: Tensor, below: Tensor) -> Tensor:
+        size = tuple(skip.shape[2:])
+        raised = self.raisers[level](below) if len(self.raisers) else self.layers.resample(below, size)
+        features: Tensor = self.decoder[level](torch.cat([skip, raised], dim=1))
         return features
 
     def predict(self, features: list[Tensor]) -> Tensor:
-        """Class maps of all scales, upsampled, concatenated and fused by a 1x1x1 convolution."""
-        size = features[0].shape[2:]
-        maps = [head(x) for head, x in zip(self.heads, features, strict=True)]
-        fused: Tensor = self.fuse(torch.cat([maps[0], *(resample(m, size) for m in maps[1:])], dim=1))
+        """Class maps of all scales, upsampled, concatenated and fused by a 1x1x1 convolution.
+
+        Without deep supervision the class map of the finest features is the prediction.
+        """
+        size = tuple(features[0].shape[2:])
+        maps = [head(x) for head, x in zip(self.heads, features, strict=False)]
+        raised = [maps[0], *(self.layers.resample(map_, size) for map_ in maps[1:])]
+        fused: Tensor = self.fuse(torch.cat(raised, dim=1))
         return fused
 
-
-def _require_multiple(image: Tensor, multiple: int) -> None:
-    size = tuple(image.shape[2:])
-    if any(side % multiple for side in size):
-        raise ValueError(f"every side of a patch must be a multiple of {multiple}, got {size}")
+    def run(self, part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """``part(*inputs)``, computed twice rather than kept where the config says so."""
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return recomputed(self, part, *inputs)
+        return part(*inputs)

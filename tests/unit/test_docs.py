@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 from ct_attn.cli import app
 from ct_attn.network.attention_unet import AttentionUNetConfig
+from ct_attn.network.monai_attention_unet import MonaiAttentionUNetConfig
+from ct_attn.network.unet import UNetConfig
 from ct_attn.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +23,14 @@ def fields_of(model):
             yield from fields_of(field.annotation)
 
 
-@pytest.mark.parametrize("field", sorted({*fields_of(Recipe), *fields_of(AttentionUNetConfig)}))
+NETWORK_FIELDS = {
+    field
+    for config in (AttentionUNetConfig, UNetConfig, MonaiAttentionUNetConfig)
+    for field in fields_of(config)
+}
+
+
+@pytest.mark.parametrize("field", sorted({*fields_of(Recipe), *NETWORK_FIELDS}))
 def test_every_field_of_a_recipe_is_documented(field):
     assert f"`{field}`" in (ROOT / "docs" / "recipes.md").read_text()
 

@@ -7,8 +7,10 @@ from pydantic import ValidationError
 
 import ct_attn
 from ct_attn.errors import UserError
-from ct_attn.network.attention_unet import AttentionUNetConfig
-from ct_attn.network.unet import UNetConfig
+from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
+from ct_attn.network.build import build_network
+from ct_attn.network.monai_attention_unet import MonaiAttentionUNet
+from ct_attn.network.unet import UNet, UNetConfig
 from ct_attn.recipe import Recipe, parse_recipe, read_recipe, write_recipe
 
 TEXT = """\
@@ -68,6 +70,21 @@ def test_sections_are_read():
         ("  widths: [4, 8, 16]", "  depth: 3", "small.yaml:4", "network.unet.depth: Extra inputs"),
         ("  kind: unet", "  kind: vnet", "small.yaml:2", "network"),
         ("  patch_size: [32, 32, 16]", "  patch_size: [32, 30, 16]", "small.yaml", "multiple of 4"),
+        ("  kind: unet", "  kind: unet\n  dims: 2", "small.yaml", "network.dims: a recipe trains on volumes"),
+        (
+            "  kind: unet",
+            "  kind: unet\n  pool_size: [2, 2, 3]",
+            "small.yaml",
+            "multiple of (4, 4, 9), got (32,",
+        ),
+        (
+            "  kind: unet",
+            "  kind: unet\n  kernel_size: 2",
+            "small.yaml:2",
+            "kernel_size: every side must be odd",
+        ),
+        ("  kind: unet", "  kind: unet\n  gates_per_skip: 2", "small.yaml:4", "gates_per_skip: Extra inputs"),
+        ("  kind: unet", "  kind: monai_attention_unet\n  norm: batch", "small.yaml:4", "norm: Extra inputs"),
         ("  patch_size: [32, 32, 16]", "  patch_size: [32, 32]", "small.yaml:6", "training.patch_size"),
         ("name: small", "name: small\ntargets: {}", "small.yaml", "targets: name at least one"),
         ("name: small", "name: small\ntargets: {liver: [liver]}", "small.yaml", "unknown organ liver"),
@@ -193,6 +210,26 @@ def test_the_recipes_of_this_repository_are_right():
     assert files or not (here / "pipelines").is_dir()
     names = [read_recipe(file).name for file in files]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "parameters"),
+    [
+        ("unet", UNet, 5_888_004),
+        ("attention_unet", AttentionUNet, 6_214_151),
+        ("attention_unet_multi", AttentionUNet, 6_473_322),
+        ("attention_unet_multi_shared", AttentionUNet, 6_411_498),
+        ("attention_unet_softmax", AttentionUNet, 6_214_151),
+        ("unet_6m44", UNet, 6_444_328),
+        ("unet_10m4", UNet, 10_403_190),
+        ("monai_attention_unet", MonaiAttentionUNet, 5_909_164),
+    ],
+)
+def test_every_published_network_has_its_recipe(name, kind, parameters):
+    recipe = read_recipe(Path(__file__).resolve().parents[2] / "pipelines" / "phantom" / f"{name}.yaml")
+    network = build_network(recipe.network, in_channels=1, n_classes=recipe.n_classes)
+    assert type(network) is kind
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 def test_the_demos_recipe_is_right():

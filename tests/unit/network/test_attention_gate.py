@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ct_attn.network.attention_gate import AttentionGate
+from ct_attn.network.attention_gate import AttentionGate, MultiAttentionGate
+from ct_attn.network.blocks import Layers
 
 SKIP, GATING = 3, 5
 
@@ -15,9 +16,9 @@ def inputs(skip=(8, 6, 4), gating=(4, 3, 2)):
     )
 
 
-def drawn_gate() -> AttentionGate:
+def drawn_gate(kind=AttentionGate, **options):
     """In float64, evaluating, with every number of it drawn at random."""
-    gate = AttentionGate(SKIP, GATING).double().eval()
+    gate = kind(SKIP, GATING, **options).double().eval()
     for module in gate.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             for tensor in (module.weight.data, module.bias.data, module.running_mean):
@@ -78,6 +79,77 @@ def test_the_gate_is_the_papers_formulas(skip_size, gating_size):
     passed = normalised(gate.transform[1], pointwise(gate.transform[0], alpha * skip.numpy()))
     combined = np.maximum(normalised(gate.combine[1], pointwise(gate.combine[0], passed)), 0)
     np.testing.assert_allclose(gate(skip, gating).detach().numpy(), combined, rtol=0, atol=1e-6)
+
+
+def q_by_the_paper(gate, skip: np.ndarray, gating: np.ndarray, stride=(2, 2, 2)) -> np.ndarray:
+    """Equation (1) on the coarse grid: W_x as a sum over the voxels of each block."""
+    weight = gate.theta.weight.detach().numpy()
+    theta = sum(
+        np.einsum(
+            "oc,bcijk->boijk",
+            weight[:, :, x, y, z],
+            skip[:, :, x :: stride[0], y :: stride[1], z :: stride[2]],
+        )
+        for x, y, z in np.ndindex(*stride)
+    )
+    phi = trilinear(pointwise(gate.phi, gating), theta.shape[2:])
+    return pointwise(gate.psi, np.maximum(theta + phi, 0))
+
+
+def softmax(q: np.ndarray) -> np.ndarray:
+    share = np.exp(q - q.max(axis=(1, 2, 3, 4), keepdims=True))
+    return share / share.sum(axis=(1, 2, 3, 4), keepdims=True)
+
+
+ACTIVATIONS = {"sigmoid": lambda q: 1 / (1 + np.exp(-q)), "softmax": softmax, "none": lambda q: q}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("stride", [(2, 2, 2), (2, 2, 1), (1, 1, 1)])
+def test_every_form_of_the_gate_is_its_formula(activation, stride):
+    gate = drawn_gate(activation=activation, stride=stride)
+    skip, gating = inputs()
+    q = q_by_the_paper(gate, skip.numpy(), gating.numpy(), stride)
+    alpha = trilinear(ACTIVATIONS[activation](q), skip.shape[2:])
+    np.testing.assert_allclose(gate.coefficients(skip, gating).detach().numpy(), alpha, rtol=0, atol=1e-6)
+
+
+def test_two_gates_are_concatenated_and_combined():
+    multi = drawn_gate(MultiAttentionGate)
+    skip, gating = inputs()
+    passed, alphas = [], []
+    for gate in multi.attentions:
+        alpha = trilinear(
+            1 / (1 + np.exp(-q_by_the_paper(gate, skip.numpy(), gating.numpy()))), skip.shape[2:]
+        )
+        alphas.append(alpha)
+        passed.append(normalised(gate.transform[1], pointwise(gate.transform[0], alpha * skip.numpy())))
+    both = pointwise(multi.combine[0], np.concatenate(passed, axis=1))
+    combined = np.maximum(normalised(multi.combine[1], both), 0)
+    np.testing.assert_allclose(multi(skip, gating).detach().numpy(), combined, rtol=0, atol=1e-6)
+    maps = multi.coefficients(skip, gating).detach().numpy()
+    np.testing.assert_allclose(maps, np.concatenate(alphas, axis=1), rtol=0, atol=1e-6)
+
+
+def test_a_softmax_shares_out_one_unit_of_attention():
+    skip, gating = inputs()
+    alpha = drawn_gate(activation="softmax", stride=1).coefficients(5 * skip, 5 * gating)
+    assert alpha.min() > 0
+    assert alpha.sum(dim=(1, 2, 3, 4)).detach().numpy() == pytest.approx(1)
+
+
+def test_a_gate_on_slices_is_the_same_gate_on_a_flat_volume():
+    flat = drawn_gate(layers=Layers(dims=2))
+    deep = drawn_gate(stride=(2, 2, 1))
+    deep.load_state_dict(
+        {
+            name: tensor[..., None] if tensor.dim() == 4 else tensor
+            for name, tensor in flat.state_dict().items()
+        }
+    )
+    skip, gating = inputs((8, 6, 1), (4, 3, 1))
+    slices = flat(skip[..., 0], gating[..., 0])
+    assert torch.allclose(slices, deep(skip, gating)[..., 0], atol=1e-9)
 
 
 def test_alpha_is_one_map_between_0_and_1_on_the_skips_grid():

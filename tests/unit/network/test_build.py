@@ -6,6 +6,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
 from ct_attn.network.build import NetworkConfig, build_network
+from ct_attn.network.monai_attention_unet import MonaiAttentionUNetConfig
 from ct_attn.network.unet import UNet, UNetConfig
 
 PARSED = TypeAdapter(NetworkConfig)
@@ -23,7 +24,15 @@ def test_a_config_becomes_exactly_its_network(config, kind):
     assert network.eval()(torch.zeros(1, 3, 8, 8, 8)).shape == (1, 5, 8, 8, 8)
 
 
-@pytest.mark.parametrize("config", [UNetConfig(widths=(2, 4, 6)), AttentionUNetConfig()])
+@pytest.mark.parametrize(
+    "config",
+    [
+        UNetConfig(widths=(2, 4, 6)),
+        AttentionUNetConfig(),
+        AttentionUNetConfig(gated_skips=(0, 2), kernel_size=(3, 3, 1), pool_size=((2, 2, 1),) * 4),
+        MonaiAttentionUNetConfig(widths=(2, 4)),
+    ],
+)
 def test_a_written_config_reads_back(config):
     assert PARSED.validate_python(config.model_dump(mode="json")) == config
 

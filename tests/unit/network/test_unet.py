@@ -59,7 +59,7 @@ def test_a_side_that_cannot_be_halved_four_times_is_refused(kind, config, size):
 @pytest.mark.parametrize(("widths", "multiple"), [((4, 8), 2), ((4, 8, 16), 4), (NARROW, 16)])
 def test_the_multiple_follows_from_the_levels(widths, multiple):
     network = make(UNet, UNetConfig, widths).eval()
-    assert network.size_multiple == UNetConfig(widths=widths).size_multiple == multiple
+    assert network.size_multiple == UNetConfig(widths=widths).size_multiple == (multiple,) * 3
     assert network(torch.zeros(1, 1, multiple, 2 * multiple, multiple)).shape[3] == 2 * multiple
     with pytest.raises(ValueError, match=f"multiple of {multiple}"):
         network(torch.zeros(1, 1, multiple, multiple, multiple + multiple // 2))

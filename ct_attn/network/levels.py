@@ -1,0 +1,101 @@
+"""What all U-Nets here have in common in their configs: the levels and their layers."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ct_attn.network.blocks import Activation, Dims, Layers, Norm
+from ct_attn.strict_model import StrictModel
+
+Count = Annotated[int, Field(ge=1)]
+Axes = tuple[int, ...]
+PerLevel = Count | tuple[Count, ...] | tuple[tuple[Count, ...], ...]
+
+
+class LevelsConfig(StrictModel):
+    """The levels of a U-Net and the layers they are made of.
+
+    ``widths``: channels from the finest level (level 0) to the coarsest (the center).
+    ``dims``: 3 for volumes, 2 for slices.
+    ``kernel_size`` of the convolutions and ``pool_size`` between the levels: one number
+    for every axis, one per axis, or one list of those per level (per pooling), finest
+    first. 3x3x1 and 2x2x1 are published for thick slices.
+    ``norm``, ``activation``: of every convolution.
+    ``upsampling``: ``linear`` (bi- or trilinear), or ``transposed``: a transposed
+    convolution with the pooling's kernel and stride, which also narrows the features to
+    the width of the level they reach.
+    ``align_corners``: whether corner voxels line up in linear resampling; switching it
+    changes what trained weights predict.
+    ``deep_supervision``: ``fused`` makes one prediction from the class maps of all
+    scales, as released; ``none`` predicts from the finest features alone.
+    ``checkpointing``: in training, keep only what goes into and comes out of each level
+    and compute the rest again for the gradients: less memory, more time, same numbers.
+    """
+
+    widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (16, 32, 64, 128, 256)
+    dims: Dims = 3
+    kernel_size: PerLevel = 3
+    pool_size: PerLevel = 2
+    norm: Norm = "batch"
+    activation: Activation = "relu"
+    upsampling: Literal["linear", "transposed"] = "linear"
+    align_corners: bool = False
+    deep_supervision: Literal["fused", "none"] = "fused"
+    checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _sizes_fit_the_levels(self) -> LevelsConfig:
+        _ = self.pool_sizes  # raises where their number is wrong
+        if any(side % 2 == 0 for sides in self.kernel_sizes for side in sides):
+            raise ValueError(f"kernel_size: every side must be odd to keep the grid, got {self.kernel_size}")
+        return self
+
+    @property
+    def kernel_sizes(self) -> tuple[Axes, ...]:
+        """The convolutions' kernel of every level, the center's last."""
+        return per_level(self.kernel_size, levels=len(self.widths), dims=self.dims, field="kernel_size")
+
+    @property
+    def pool_sizes(self) -> tuple[Axes, ...]:
+        """The pooling below every level but the center."""
+        return per_level(self.pool_size, levels=len(self.widths) - 1, dims=self.dims, field="pool_size")
+
+    @property
+    def size_multiple(self) -> Axes:
+        """What every side of a patch must be a multiple of, per axis."""
+        return tuple(prod(sides) for sides in zip(*self.pool_sizes, strict=True))
+
+    @property
+    def layers(self) -> Layers:
+        return Layers(
+            dims=self.dims, norm=self.norm, activation=self.activation, align_corners=self.align_corners
+        )
+
+
+def per_level(value: PerLevel, *, levels: int, dims: int, field: str) -> tuple[Axes, ...]:
+    """``value`` written out: for each of ``levels`` one number along each of ``dims`` axes.
+
+    Raises :class:`ValueError` naming ``field`` where the numbers do not fit.
+    """
+    if isinstance(value, int):
+        return ((value,) * dims,) * levels
+    alike = tuple(entry for entry in value if isinstance(entry, int))
+    rows = tuple(entry for entry in value if isinstance(entry, tuple)) or (alike,) * levels
+    if len(rows) != levels or any(len(row) != dims for row in rows):
+        raise ValueError(
+            f"{field}: expected one number, {dims} numbers (one per axis) or {levels} lists of {dims}, "
+            f"got {value}"
+        )
+    return rows
+
+
+def require_multiple(size: tuple[int, ...], multiple: Axes) -> None:
+    """Raise :class:`ValueError` where a patch of ``size`` cannot be pooled and come back the same."""
+    if len(size) != len(multiple):
+        raise ValueError(f"a patch must have {len(multiple)} sides, got {size}")
+    if any(side % step for side, step in zip(size, multiple, strict=True)):
+        wanted = multiple[0] if len(set(multiple)) == 1 else multiple
+        raise ValueError(f"every side of a patch must be a multiple of {wanted}, got {size}")

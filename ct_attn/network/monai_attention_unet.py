@@ -1,0 +1,54 @@
+"""MONAI's AttentionUnet, a peer to compare with. It is not the paper's network.
+
+Its gates work at full resolution on an already upsampled map, all skips are gated, there
+is no deep supervision, and the decoder normalises per instance.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from ct_attn.network.blocks import Dims
+from ct_attn.network.levels import Count, require_multiple
+from ct_attn.network.segmenter import Segmenter
+from ct_attn.strict_model import StrictModel
+
+
+class MonaiAttentionUNetConfig(StrictModel):
+    """MONAI's network: its own layers at these widths, finest first, halved between levels.
+
+    ``dims``: 3 for volumes, 2 for slices.
+    """
+
+    kind: Literal["monai_attention_unet"] = "monai_attention_unet"
+    widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (16, 32, 64, 128, 256)
+    dims: Dims = 3
+
+    @property
+    def size_multiple(self) -> tuple[int, ...]:
+        """What every side of a patch must be a multiple of, per axis."""
+        return (2 ** (len(self.widths) - 1),) * self.dims
+
+
+class MonaiAttentionUNet(Segmenter):
+    """``monai.networks.nets.AttentionUnet`` with sizes refused as all networks here do.
+
+    5,909,164 parameters with the default widths, 1 channel in and 4 classes.
+    """
+
+    def __init__(self, config: MonaiAttentionUNetConfig, *, in_channels: int, n_classes: int) -> None:
+        # Seconds to import, and no other network needs it.
+        from monai.networks.nets import AttentionUnet  # noqa: PLC0415
+
+        super().__init__(config.size_multiple)
+        self.model = AttentionUnet(
+            config.dims, in_channels, n_classes, config.widths, strides=(2,) * (len(config.widths) - 1)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        require_multiple(tuple(image.shape[2:]), self.size_multiple)
+        logits: Tensor = self.model(image)
+        return logits
