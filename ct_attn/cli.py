@@ -142,13 +142,18 @@ def predict(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .nii.gz for one scan, else a folder.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace masks that exist.")] = False,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Write the gates' coefficients too.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Write a mask for every scan, on the scan's own grid."""
     from ct_attn.predict import predict as run
 
     with _progress() as progress:
-        predictions = run(model, source, output, progress=progress, device=device, overwrite=overwrite)
+        predictions = run(
+            model, source, output, progress=progress, device=device, overwrite=overwrite, attention=attention
+        )
     for mask in predictions.masks:
         stdout.print(f"mask  {mask}")
     for failure in predictions.failures:

@@ -29,14 +29,17 @@ def predict(
     progress: Progress,
     device: str = "auto",
     overwrite: bool = False,
+    attention: bool = False,
 ) -> Predictions:
     """Write a mask for every scan in ``source`` with the model in the folder ``model``.
 
     ``source`` is a NIfTI file, a folder of them, a DICOM folder or a folder of DICOM
     folders. ``output`` is a file for one scan (``.nii.gz``), else a folder that gets
     ``<name of the scan>.nii.gz``. A scan that cannot be read does not stop the others
-    unless it is the only one. Raises :class:`UserError` for a wrong model, source or
-    output, or a mask that exists, before anything is predicted.
+    unless it is the only one. With ``attention``, the gates' coefficients go into the
+    folder ``<name of the mask>_attention`` beside it, on the scan's grid. Raises
+    :class:`UserError` for a wrong model, source or output, or a mask that exists,
+    before anything is predicted.
     """
     scans = find_scans(source)
     targets = _targets(scans, output, overwrite=overwrite)
@@ -51,6 +54,8 @@ def predict(
 
         try:
             _predict_scan(predictor, scan, target, on_window)
+            if attention:
+                _write_attention(predictor, scan, target)
         except UserError as error:
             if len(scans) == 1:
                 raise
@@ -85,7 +90,16 @@ def _targets(scans: list[ScanFile], output: Path, *, overwrite: bool) -> list[Pa
 
 
 def _predict_scan(predictor: Predictor, scan: ScanFile, target: Path, on_window: OnWindow) -> None:
-    volume = read_scan(scan.path)
-    mask = predictor.predict(volume, on_window)
-    frame = None if scan.path.is_dir() else nifti.read_frame(scan.path)
-    nifti.write_mask(mask, target, scheme=predictor.scheme, frame=frame)
+    mask = predictor.predict(read_scan(scan.path), on_window)
+    nifti.write_mask(mask, target, scheme=predictor.scheme, frame=_frame(scan))
+
+
+def _write_attention(predictor: Predictor, scan: ScanFile, target: Path) -> None:
+    folder = target.with_name(f"{nifti.stem(target)}_attention")
+    for name, alpha in predictor.attention(read_scan(scan.path)).items():
+        nifti.write_volume(alpha, folder / f"{name}.nii.gz", frame=_frame(scan))
+
+
+def _frame(scan: ScanFile) -> nifti.NiftiFrame | None:
+    """How the scan states its grid; a DICOM folder has no NIfTI words for it."""
+    return None if scan.path.is_dir() else nifti.read_frame(scan.path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,9 +10,11 @@ from torch import Tensor
 
 from ct_attn.checkpoint import Checkpoint, load_checkpoint
 from ct_attn.device import channels_last, choose_device, choose_precision
-from ct_attn.inference.restore import restore_mask
+from ct_attn.errors import UserError
+from ct_attn.inference.restore import restore_mask, restore_values
 from ct_attn.inference.sliding_window import sliding_window_logits
 from ct_attn.labels import LabelScheme
+from ct_attn.network.attention_unet import AttentionUNet
 from ct_attn.preprocessing import Prepared, prepare
 from ct_attn.recipe import Recipe
 from ct_attn.volume import Mask, Volume
@@ -56,17 +58,53 @@ class Predictor:
 
     def logits(self, prepared: Prepared, on_window: OnWindow = _silent) -> Tensor:
         """Logits float32 [C, *prepared.grid.shape] on the working grid."""
+        return self._over_windows(self.network, prepared, on_window)
+
+    def attention(self, volume: Volume, on_window: OnWindow = _silent) -> dict[str, Volume]:
+        """alpha of every gate, by name, on the grid of ``volume``: float32 in 0 to 1 for sigmoid gates.
+
+        Level 1 is the finest gated one; overlapping windows are blended as logits are.
+        Raises :class:`UserError` when the network has no gates.
+        """
+        network = self.network
+        if not isinstance(network, AttentionUNet):
+            raise UserError(
+                self.recipe.name,
+                expected="a network with attention gates",
+                found=f"kind {self.recipe.network.kind}",
+                remedy="give a model trained with kind attention_unet",
+            )
+        prepared = prepare(volume, self.recipe.preprocessing)
+        maps = self._over_windows(
+            lambda patch: torch.cat(list(network.attention_maps(patch).values()), dim=1), prepared, on_window
+        )
+        alphas = restore_values(maps, prepared.grid, volume.grid)
+        names = _gate_names(network.gated_levels, len(alphas))
+        return {name: Volume(hu=alpha, grid=volume.grid) for name, alpha in zip(names, alphas, strict=True)}
+
+    def _over_windows(
+        self, network: Callable[[Tensor], Tensor], prepared: Prepared, on_window: OnWindow
+    ) -> Tensor:
+        """What ``network`` makes of every window, blended: float32 [C, *prepared.grid.shape]."""
+
+        def predict(patch: Tensor) -> Tensor:
+            patch = patch.contiguous(memory_format=torch.channels_last_3d)
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+                return network(patch)
+
         with torch.inference_mode():
             return sliding_window_logits(
-                self._predict_patch,
+                predict,
                 torch.from_numpy(prepared.image).to(self.device),
                 patch_size=self.recipe.training.patch_size,
                 overlap=self.recipe.inference.overlap,
                 on_window=on_window,
             )
 
-    def _predict_patch(self, patch: Tensor) -> Tensor:
-        patch = patch.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            logits: Tensor = self.network(patch)
-        return logits
+
+def _gate_names(levels: Sequence[int], n_maps: int) -> list[str]:
+    """``level1``, ``level2``, ...; with two gates per skip ``level1_gate1``, ``level1_gate2``, ..."""
+    per_level = n_maps // len(levels)
+    if per_level == 1:
+        return [f"level{level}" for level in levels]
+    return [f"level{level}_gate{gate}" for level in levels for gate in range(1, per_level + 1)]

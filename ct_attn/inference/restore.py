@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,13 +24,26 @@ def restore_mask(logits: Tensor, working: Grid, scan: Grid) -> Mask:
     slab, so that no array of all classes exists at the scan's size.
     """
     labels = np.empty(scan.shape, dtype=np.uint8)
+    for slices, slab in _slabs(logits, working, scan):
+        labels[:, :, slices] = _largest(slab).permute(1, 2, 0).cpu().numpy()
+    return Mask(labels=labels, grid=scan)
+
+
+def restore_values(values: Tensor, working: Grid, scan: Grid) -> NDArray[np.float32]:
+    """``values`` [C, *working.shape] interpolated as above, all of them: float32 [C, *scan.shape]."""
+    restored = np.empty((values.shape[0], *scan.shape), dtype=np.float32)
+    for slices, slab in _slabs(values, working, scan):
+        restored[..., slices] = slab.permute(0, 2, 3, 1).cpu().numpy()
+    return restored
+
+
+def _slabs(values: Tensor, working: Grid, scan: Grid) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of ``scan`` and the interpolated ``values`` there, [C, slices, I, J]."""
     mapping = np.linalg.inv(working.affine) @ scan.affine
     sample = _sample_separably if _separable(mapping) else _sample_anywhere
     for begin in range(0, scan.shape[2], SLAB_SLICES):
         end = min(begin + SLAB_SLICES, scan.shape[2])
-        slab = sample(logits, mapping, (scan.shape[0], scan.shape[1]), begin, end)
-        labels[:, :, begin:end] = _largest(slab).permute(1, 2, 0).cpu().numpy()
-    return Mask(labels=labels, grid=scan)
+        yield slice(begin, end), sample(values, mapping, (scan.shape[0], scan.shape[1]), begin, end)
 
 
 def _largest(logits: Tensor) -> Tensor:

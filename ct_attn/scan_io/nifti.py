@@ -142,22 +142,23 @@ def write_mask(mask: Mask, path: Path, *, scheme: LabelScheme, frame: NiftiFrame
     into both, as scanner coordinates in mm.
     """
     image = Nifti1Image(mask.labels, mask.grid.affine)
-    if frame is None:
-        _state_grid(image, mask.grid)
-    else:
-        _copy_frame(image.header, frame)
+    _state(image, mask.grid, frame)
     image.header.extensions.append(Nifti1Extension(_COMMENT, _dump_scheme(scheme)))
     _save(image, path)
 
 
-def write_volume(volume: Volume, path: Path) -> None:
-    """Write a CT scan as NIfTI (int16 or float32 as it is held)."""
+def write_volume(volume: Volume, path: Path, *, frame: NiftiFrame | None = None) -> None:
+    """Write values on a grid as NIfTI (int16 or float32 as held); ``frame`` as in :func:`write_mask`."""
     image = Nifti1Image(volume.hu, volume.grid.affine)
-    _state_grid(image, volume.grid)
+    _state(image, volume.grid, frame)
     _save(image, path)
 
 
-def _state_grid(image: Nifti1Image, grid: Grid) -> None:
+def _state(image: Nifti1Image, grid: Grid, frame: NiftiFrame | None) -> None:
+    """State the grid in the words of ``frame``, or without it as scanner coordinates."""
+    if frame is not None:
+        _copy_frame(image.header, frame)
+        return
     image.header.set_xyzt_units("mm")
     image.set_sform(grid.affine, code=1)
     image.set_qform(grid.affine, code=1 if grid.is_orthogonal else 0)

@@ -78,3 +78,12 @@ def test_a_scan_that_cannot_be_read_does_not_stop_the_others(model, scans, tmp_p
     assert [mask.name for mask in made.masks] == ["two.nii.gz"]
     assert len(made.failures) == 1
     assert "one.nii.gz" in made.failures[0]
+
+
+def test_attention_maps_go_into_a_folder_beside_the_mask(model, scans, tmp_path, silent):
+    predict(model, scans / "one.nii.gz", tmp_path / "m.nii.gz", progress=silent, attention=True)
+    maps = sorted((tmp_path / "m_attention").iterdir())
+    assert [path.name for path in maps] == ["level1.nii.gz"]
+    alpha = nifti.read_volume(maps[0])
+    assert alpha.grid.is_same_as(nifti.read_grid(scans / "one.nii.gz"))
+    assert 0 < alpha.hu.min() <= alpha.hu.max() < 1

@@ -122,3 +122,36 @@ def test_a_device_that_is_not_there_is_refused(tmp_path, trained):
     save_checkpoint(trained, tmp_path)
     with pytest.raises(UserError, match="--device nonsense"):
         Predictor.load(tmp_path, device="nonsense")
+
+
+def attentive(**network):
+    changed = recipe().model_copy(update={"network": AttentionUNetConfig(widths=(2, 3, 4, 5), **network)})
+    built = build_network(changed.network, in_channels=1, n_classes=2)
+    return Predictor(built.eval(), changed, CPU)
+
+
+@pytest.mark.parametrize("code", SOME_CODES)
+def test_attention_maps_lie_on_the_scans_grid_and_in_0_to_1(code):
+    volume = scan(code)
+    maps = attentive().attention(volume)
+    assert list(maps) == ["level1", "level2"]
+    for alpha in maps.values():
+        assert alpha.grid is volume.grid
+        assert alpha.hu.dtype == np.float32
+        assert 0 < alpha.hu.min() < alpha.hu.max() < 1
+
+
+def test_gates_that_pass_everything_have_maps_of_0_953_everywhere():
+    maps = attentive(gate_init="pass_through").attention(scan("LPS"))
+    for alpha in maps.values():
+        assert alpha.hu == pytest.approx(0.952574, abs=1e-5)
+
+
+def test_two_gates_per_skip_have_a_map_each():
+    names = list(attentive(gates_per_skip=2).attention(scan()))
+    assert names == ["level1_gate1", "level1_gate2", "level2_gate1", "level2_gate2"]
+
+
+def test_attention_of_a_network_without_gates_is_refused():
+    with pytest.raises(UserError, match="attention gates"):
+        Predictor(Bright(), recipe(), CPU).attention(scan())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from ct_attn.inference import restore
-from ct_attn.inference.restore import restore_mask
+from ct_attn.inference.restore import restore_mask, restore_values
 from ct_attn.preprocessing import PreprocessingConfig, working_grid
 from ct_attn.volume import Grid
 from tests.unit.grids import CODES, SOME_CODES, grid_of, oblique_grids, voxel_centres_mm
@@ -154,3 +154,13 @@ def test_the_logits_are_left_as_they_were():
     logits = drawn(WORKING)
     restore_mask(logits, WORKING, grid_of(size=(20, 20, 20), centre_mm=(10, -20, 300)))
     assert torch.equal(logits, drawn(WORKING))
+
+
+@pytest.mark.parametrize("code", SOME_CODES)
+@pytest.mark.parametrize("changes", [{}, {"shear": 0.2}], ids=["straight", "sheared"])
+def test_values_come_back_as_interpolated_all_at_once(code, changes):
+    scan = grid_of(code, size=(11, 9, 13), spacing_mm=(1.1, 1.3, 0.9), centre_mm=(10, -20, 300), **changes)
+    values = drawn(WORKING)
+    restored = restore_values(values, WORKING, scan)
+    assert restored.dtype == np.float32
+    assert restored == pytest.approx(all_at_once(values, WORKING, scan), abs=1e-4)

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from ct_attn.losses import DiceLossConfig, SorensenDiceLoss
+from ct_attn.losses import LossConfig, SegmentationLoss
 from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
 from ct_attn.network.build import build_network
 from ct_attn.network.unet import UNetConfig
@@ -212,7 +212,7 @@ def test_gradients_reach_every_parameter(kind, options):
     # Wide enough that no ReLU is dead by chance.
     network = make(kind, {"widths": (4, 6, 8, 6), **options, **without_level_3(options)}).double()
     labels = torch.randint(0, 4, (2, 32, 16, 16))
-    SorensenDiceLoss(DiceLossConfig())(network(torch.randn(2, 1, 32, 16, 16).double()), labels).backward()
+    SegmentationLoss(LossConfig())(network(torch.randn(2, 1, 32, 16, 16).double()), labels).backward()
     largest = {name: parameter.grad.abs().max().item() for name, parameter in network.named_parameters()}
     without = {name for name, value in largest.items() if value < 1e-12}
     expected = cancelled_by_normalisation(network)
