@@ -26,7 +26,8 @@ def replacing(target: Path) -> Iterator[Path]:
         partial.replace(target)
         _flush_to_disk(target.parent)
     except OSError as error:
-        error.filename = str(target)  # a write that fails on a full disk names no file
+        if error.errno is not None:  # a write that fails on a full disk names no file
+            error.filename = str(target)
         raise
     finally:
         partial.unlink(missing_ok=True)
