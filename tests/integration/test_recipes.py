@@ -1,0 +1,36 @@
+"""Every recipe that comes with the project trains through ``ct-attn train``, made small."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ct_attn.checkpoint import load_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = sorted((ROOT / "pipelines").rglob("*.yaml"))
+SMALL = (
+    "preprocessing.spacing_mm=[8,8,8]", "network.widths=[2,3,4,4,5]", "training.patch_size=[32,32,32]",
+    "training.epochs=1", "training.validate_every=1", "training.batches_per_epoch=2",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_recipe_trains_from_the_command_line(recipe, tiny_manifest, tmp_path):
+    overrides = [word for change in SMALL for word in ("--set", change)]
+    command = [Path(sys.executable).with_name("ct-attn"), "train", recipe, "--data", tiny_manifest]
+    done = subprocess.run(
+        [*command, "-o", tmp_path / "run", *overrides],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    trained = load_checkpoint(tmp_path / "run" / "model")
+    assert trained.recipe.network.kind in ("unet", "attention_unet", "monai_attention_unet")
+    assert trained.provenance["epoch"] == 0
