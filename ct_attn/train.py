@@ -13,7 +13,6 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger
 from rich.progress import Progress
 
 from ct_attn import __version__, atomic
@@ -21,7 +20,7 @@ from ct_attn.device import choose_device, choose_precision
 from ct_attn.errors import UserError
 from ct_attn.manifest import Manifest, choose_fold, file_digest, read_manifest
 from ct_attn.recipe import Recipe, write_recipe
-from ct_attn.training.callbacks import KeepBest, SaveState, ShowProgress
+from ct_attn.training.callbacks import EpochLog, KeepBest, SaveState, ShowProgress
 from ct_attn.training.cases import check_labelled, loading, locate
 from ct_attn.training.data import Batches
 from ct_attn.training.module import SegmentationModule
@@ -49,6 +48,10 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def log(self) -> Path:
+        return self.path / "log.csv"
+
+    @property
     def state(self) -> Path:
         return self.path / "state.ckpt"
 
@@ -66,7 +69,7 @@ def train(
     """Train ``recipe`` on all folds but ``fold`` and return the folder of the best model.
 
     Writes into ``output``: ``model/`` (best validation DSC), ``recipe.yaml``,
-    ``run.json``, ``log/metrics.csv`` and ``state.ckpt``. Raises :class:`UserError` when
+    ``run.json``, ``log.csv`` and ``state.ckpt``. Raises :class:`UserError` when
     the manifest, its files or the output folder cannot be used.
     """
     run = RunFolder(path=output)
@@ -154,10 +157,11 @@ def _fit(
         check_val_every_n_epoch=recipe.training.validate_every,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
-        logger=CSVLogger(run.path, name="log", version=""),
+        logger=False,
         callbacks=[
             KeepBest(module.network, run.model, recipe, provenance),
-            SaveState(run.state),
+            EpochLog(run.log, recipe.label_scheme.names),
+            SaveState(run.state),  # after what it saves
             ShowProgress(progress),
         ],
         enable_checkpointing=False,

@@ -1,8 +1,10 @@
-"""What happens beside the training loop: the best model kept, the state saved, progress shown."""
+"""What happens beside the training loop: the best model kept, the log, the state, progress."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.progress import Progress, TaskID
 from torch import nn
 
+from ct_attn import atomic
 from ct_attn.atomic import replacing
 from ct_attn.checkpoint import Checkpoint, save_checkpoint
 from ct_attn.recipe import Recipe
@@ -41,6 +44,41 @@ class KeepBest(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+
+class EpochLog(Callback):
+    """One CSV row per epoch: loss, learning rate, and DSC where the epoch was validated.
+
+    The rows are part of the saved state, so a resumed run's log is that of one that was
+    never stopped. (Lightning's CSVLogger deletes the log it finds.)
+    """
+
+    def __init__(self, file: Path, targets: Sequence[str]) -> None:
+        self.file = file
+        self.scores = ["dsc", *(f"dsc_{target}" for target in targets)]
+        self.rows: list[dict[str, float]] = []
+        self.validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validated = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        measured = ["loss", *(self.scores if self.validated else [])]
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        values = {name: float(trainer.callback_metrics[name]) for name in measured}
+        self.rows.append({"epoch": trainer.current_epoch, "learning_rate": rate, **values})
+        self.validated = False
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["epoch", "learning_rate", "loss", *self.scores], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        atomic.write_text(self.file, text.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
 
 
 class SaveState(Callback):

@@ -37,13 +37,15 @@ def finished_run(tiny_manifest, tmp_path_factory):
 
 def test_a_run_leaves_model_recipe_record_log_and_state(finished_run):
     made = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*") if path.is_file()}
-    assert {"model/model.safetensors", "recipe.yaml", "run.json", "log/metrics.csv", "state.ckpt"} <= made
+    assert {"model/model.safetensors", "recipe.yaml", "run.json", "log.csv", "state.ckpt"} <= made
 
 
 def test_the_log_has_the_loss_of_every_epoch_and_dsc_of_every_validation(finished_run):
-    with (finished_run / "log" / "metrics.csv").open() as file:
+    with (finished_run / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows if row["loss"]] == ["0", "1", "2", "3"]
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert all(0 < float(row["loss"]) < 1 for row in rows)
+    assert {float(row["learning_rate"]) for row in rows} == {0.01}
     validations = [row for row in rows if row["dsc"]]
     assert [row["epoch"] for row in validations] == ["1", "3"]
     for row in validations:
@@ -52,7 +54,7 @@ def test_the_log_has_the_loss_of_every_epoch_and_dsc_of_every_validation(finishe
 
 
 def test_the_model_kept_is_the_one_with_the_best_validation_dsc(finished_run):
-    with (finished_run / "log" / "metrics.csv").open() as file:
+    with (finished_run / "log.csv").open() as file:
         dsc = [float(row["dsc"]) for row in csv.DictReader(file) if row["dsc"]]
     assert load_checkpoint(finished_run / "model").provenance["validation_dsc"] == pytest.approx(
         max(dsc), abs=1e-5
@@ -90,6 +92,14 @@ def test_a_run_stopped_after_an_epoch_and_resumed_ends_with_the_same_weights(
             train(tiny_recipe(), tiny_manifest, output, progress=silent)
     model = train(tiny_recipe(), tiny_manifest, output, progress=silent, resume=True)
     assert_same_weights(weights_of(finished_run / "model"), weights_of(model))
+    assert (output / "log.csv").read_bytes() == (finished_run / "log.csv").read_bytes()
+
+
+def test_resuming_a_finished_run_changes_nothing(finished_run, tiny_manifest, tmp_path, silent):
+    output = shutil.copytree(finished_run, tmp_path / "copy")
+    train(tiny_recipe(), tiny_manifest, output, progress=silent, resume=True)
+    for name in ("model/model.safetensors", "log.csv", "recipe.yaml", "run.json"):
+        assert (output / name).read_bytes() == (finished_run / name).read_bytes()
 
 
 def test_a_folder_with_files_is_refused_without_resume(tiny_manifest, tmp_path, silent):
@@ -139,7 +149,7 @@ def test_half_labelled_kidneys_train_and_are_not_validated(tiny_manifest, tmp_pa
     path = with_labelled(tiny_manifest, tmp_path / "manifest.json", ("pancreas", "spleen", "left_kidney"))
     recipe = tiny_recipe("training.epochs=1", "training.validate_every=1")
     train(recipe, path, tmp_path / "run", progress=silent)
-    with (tmp_path / "run" / "log" / "metrics.csv").open() as file:
+    with (tmp_path / "run" / "log.csv").open() as file:
         validated = next(row for row in csv.DictReader(file) if row["dsc"])
     assert validated["dsc_kidney"] == "nan"
     known = (float(validated["dsc_pancreas"]) + float(validated["dsc_spleen"])) / 2
