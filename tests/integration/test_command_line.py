@@ -244,6 +244,21 @@ def test_a_disk_that_takes_no_more_is_one_line(road, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_output_folder_that_is_a_file_is_one_line(road, tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    manifest = road / "cohort" / "manifest.json"
+    for command in (
+        ("train", road / "recipe.yaml", "--data", manifest, "-o", taken),
+        ("phantom", "-o", taken, "-n", 2, "--folds", 2),
+        ("demo", "-o", taken),
+        ("evaluate", "--truth", manifest, "--predicted", road / "masks", "-o", taken),
+        ("predict", "-m", road / "run" / "model", "-i", road / "cohort" / "imagesTs", "-o", taken),
+    ):
+        assert_refused(ct_attn(*command), "taken")
+    assert taken.read_text() == "mine"
+
+
 @pytest.fixture(params=["abdomen_ct_3mm/ct.nii.gz", "abdomen_ct_dicom"])
 def real_scan(request, shared_data):
     return shared_data / request.param
