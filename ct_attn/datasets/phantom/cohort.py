@@ -78,6 +78,7 @@ def make_cohort(
             found=MANIFEST_NAME,
             remedy="choose another -o or remove it",
         )
+    output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the first case
     draws = [
         *_draws(config, _TRAINING_STREAM, config.n_training),
         *_draws(config, _TEST_STREAM, config.n_test),
