@@ -125,15 +125,28 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a field: training.epochs=50.")
     ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option(help="A trained model to start from: every tensor that fits is taken.")
+    ] = None,
+    init_part: Annotated[
+        list[str] | None, typer.Option(help="With --init-from, take only this part: encoder, decoder.0 ...")
+    ] = None,
+    pretrained_encoder: Annotated[
+        Path | None, typer.Option(help="Weights for a ResNet encoder (.safetensors or .pth).")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Train a recipe's network on a manifest's cases."""
     from ct_attn.recipe import read_recipe
     from ct_attn.train import train as run
+    from ct_attn.training.start import Start
 
     checked = read_recipe(recipe, set_ or [])
+    start = Start(model=init_from, parts=tuple(init_part or ()), encoder=pretrained_encoder)
     with _progress() as progress:
-        model = run(checked, data, output, progress=progress, fold=fold, resume=resume, device=device)
+        model = run(
+            checked, data, output, progress=progress, fold=fold, start=start, resume=resume, device=device
+        )
     stdout.print(f"model  {model}")
 
 

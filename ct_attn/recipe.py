@@ -19,7 +19,6 @@ from ct_attn.labels import PAPER_TARGETS, LabelScheme
 from ct_attn.losses import LossConfig
 from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import NetworkConfig
-from ct_attn.network.levels import require_multiple
 from ct_attn.preprocessing import PreprocessingConfig
 from ct_attn.strict_model import StrictModel, describe_validation_error
 
@@ -54,6 +53,13 @@ class AugmentationConfig(StrictModel):
         return self
 
 
+class FirstStage(StrictModel):
+    """In the first ``epochs``, only these ``parts`` of the network train: gates first, then all."""
+
+    epochs: Size
+    parts: Annotated[tuple[str, ...], Field(min_length=1)] = ("gates", "gating")
+
+
 class TrainingConfig(StrictModel):
     """How the network's weights are found.
 
@@ -63,6 +69,10 @@ class TrainingConfig(StrictModel):
     ``schedule``: ``constant``, or ``cosine`` from ``learning_rate`` down to 0.
     ``validate_every``: epochs between validations on whole volumes.
     ``precision``: ``auto`` takes bf16 where the processor computes in it, else fp32.
+    ``freeze``: parts of the network that keep the weights they start with, such as
+    ``resnet`` or ``encoder.0``. ``first_stage``: parts that train alone at first.
+    ``attention_epochs``: after which epochs (counted from 1; the last always) the gates'
+    coefficients on a fixed validation slice are kept for the run's report.
     ``workers``: processes that draw patches; 0 draws them in the training process.
     """
 
@@ -76,6 +86,9 @@ class TrainingConfig(StrictModel):
     schedule: Literal["constant", "cosine"] = "constant"
     validate_every: Size = 10
     precision: Precision = "auto"
+    freeze: tuple[str, ...] = ()
+    first_stage: FirstStage | None = None
+    attention_epochs: tuple[Size, ...] = (3, 6, 10, 60, 150)
     workers: Annotated[int, Field(ge=0)] = 0
     augmentation: AugmentationConfig = AugmentationConfig()
 
@@ -120,7 +133,7 @@ class Recipe(StrictModel):
                 "network.dims: a recipe trains on volumes, so the network must have 3 dimensions"
             )
         try:
-            require_multiple(self.training.patch_size, self.network.size_multiple)
+            self.network.require_size(self.training.patch_size)
         except ValueError as error:
             raise ValueError(f"training.patch_size: for this network {error}") from error
         return self

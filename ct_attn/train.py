@@ -19,11 +19,14 @@ from ct_attn import __version__, atomic
 from ct_attn.device import choose_device, choose_precision
 from ct_attn.errors import UserError
 from ct_attn.manifest import Manifest, choose_fold, file_digest, read_manifest
+from ct_attn.network.transfer import require_parts
 from ct_attn.recipe import Recipe, write_recipe
-from ct_attn.training.callbacks import EpochLog, KeepBest, SaveState, ShowProgress
+from ct_attn.training.attention import keep_attention
+from ct_attn.training.callbacks import EpochLog, KeepBest, RunReport, SaveState, ShowProgress
 from ct_attn.training.cases import check_labelled, loading, locate
 from ct_attn.training.data import Batches
 from ct_attn.training.module import SegmentationModule
+from ct_attn.training.start import Start, take_weights
 
 PreparedCase = dict[Hashable, Any]
 
@@ -52,6 +55,10 @@ class RunFolder:
         return self.path / "log.csv"
 
     @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
     def state(self) -> Path:
         return self.path / "state.ckpt"
 
@@ -63,24 +70,29 @@ def train(
     *,
     progress: Progress,
     fold: int = 0,
+    start: Start | None = None,
     resume: bool = False,
     device: str = "auto",
 ) -> Path:
     """Train ``recipe`` on all folds but ``fold`` and return the folder of the best model.
 
+    The weights are drawn from the recipe's seed, save those that ``start`` names.
+
     Writes into ``output``: ``model/`` (best validation DSC), ``recipe.yaml``,
-    ``run.json``, ``log.csv`` and ``state.ckpt``. Raises :class:`UserError` when
+    ``run.json``, ``log.csv``, ``report.html`` and ``state.ckpt``. Raises :class:`UserError` when
     the manifest, its files or the output folder cannot be used.
     """
     run = RunFolder(path=output)
     manifest = read_manifest(manifest_path)
-    record = _record(recipe, manifest_path, fold)
+    start = start or Start()
+    record = {**_record(recipe, manifest_path, fold), **start.digests()}
     _claim(run, record, resume=resume)
+    module = _module(recipe, start, progress)
     training, validation = _load(recipe, manifest, manifest_path, fold, progress)
     write_recipe(recipe, run.recipe)
     atomic.write_text(run.record, json.dumps(record, indent=1) + "\n")
     _quiet_lightning()
-    _fit(recipe, Batches(recipe, training, validation), run, record, progress, device)
+    _fit(module, Batches(recipe, training, validation), run, record, progress, device)
     return run.model
 
 
@@ -108,7 +120,7 @@ def _claim(run: RunFolder, record: dict[str, str | int], *, resume: bool) -> Non
     if not run.record.is_file() or not run.state.is_file():
         return  # stopped before the end of its first epoch, or never started: begins anew
     earlier = json.loads(run.record.read_text(encoding="utf-8"))
-    changed = sorted(key for key in record if earlier.get(key) != record[key])
+    changed = sorted(key for key in record | earlier if earlier.get(key) != record.get(key))
     if changed:
         raise UserError(
             run.path,
@@ -136,8 +148,27 @@ def _load(
     return prepared[0], prepared[1]
 
 
+def _module(recipe: Recipe, start: Start, progress: Progress) -> SegmentationModule:
+    """The network with its first weights; the parts that the recipe freezes are there."""
+    lightning.seed_everything(recipe.training.seed, verbose=False)
+    module = SegmentationModule(recipe)
+    for line in take_weights(module.network, recipe, start):
+        progress.console.print(line, markup=False)
+    try:
+        frozen = module.frozen_parts(0)
+        require_parts(module.network, frozen)
+    except ValueError as error:
+        raise UserError(
+            recipe.name,
+            expected="parts of the network in training.freeze and training.first_stage",
+            found=str(error),
+            remedy="mend the recipe",
+        ) from error
+    return module
+
+
 def _fit(
-    recipe: Recipe,
+    module: SegmentationModule,
     batches: Batches,
     run: RunFolder,
     record: dict[str, str | int],
@@ -145,10 +176,11 @@ def _fit(
     device: str,
 ) -> None:
     target = choose_device(device)
+    recipe = module.recipe
     half = choose_precision(recipe.training.precision, target) == torch.bfloat16
-    lightning.seed_everything(recipe.training.seed, verbose=False)
-    module = SegmentationModule(recipe)
-    provenance = {key: record[key] for key in ("manifest_digest", "fold", "torch")}
+    provenance = {key: value for key, value in record.items() if key not in ("version", "recipe")}
+    log = EpochLog(run.log, recipe.label_scheme.names)
+    attention = keep_attention(module.network, recipe, batches.validation)
     trainer = Trainer(
         accelerator=target.type,
         devices=1,
@@ -160,7 +192,9 @@ def _fit(
         logger=False,
         callbacks=[
             KeepBest(module.network, run.model, recipe, provenance),
-            EpochLog(run.log, recipe.label_scheme.names),
+            log,
+            *([attention] if attention else []),
+            RunReport(run.report, recipe, log, attention),
             SaveState(run.state),  # after what it saves
             ShowProgress(progress),
         ],

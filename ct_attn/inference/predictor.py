@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -72,15 +72,17 @@ class Predictor:
                 self.recipe.name,
                 expected="a network with attention gates",
                 found=f"kind {self.recipe.network.kind}",
-                remedy="give a model trained with kind attention_unet",
+                remedy="give a model trained with kind attention_unet or resnet_attention_unet",
             )
         prepared = prepare(volume, self.recipe.preprocessing)
         maps = self._over_windows(
             lambda patch: torch.cat(list(network.attention_maps(patch).values()), dim=1), prepared, on_window
         )
         alphas = restore_values(maps, prepared.grid, volume.grid)
-        names = _gate_names(network.gated_levels, len(alphas))
-        return {name: Volume(hu=alpha, grid=volume.grid) for name, alpha in zip(names, alphas, strict=True)}
+        return {
+            name: Volume(hu=alpha, grid=volume.grid)
+            for name, alpha in zip(network.gate_names, alphas, strict=True)
+        }
 
     def _over_windows(
         self, network: Callable[[Tensor], Tensor], prepared: Prepared, on_window: OnWindow
@@ -100,11 +102,3 @@ class Predictor:
                 overlap=self.recipe.inference.overlap,
                 on_window=on_window,
             )
-
-
-def _gate_names(levels: Sequence[int], n_maps: int) -> list[str]:
-    """``level1``, ``level2``, ...; with two gates per skip ``level1_gate1``, ``level1_gate2``, ..."""
-    per_level = n_maps // len(levels)
-    if per_level == 1:
-        return [f"level{level}" for level in levels]
-    return [f"level{level}_gate{gate}" for level in levels for gate in range(1, per_level + 1)]

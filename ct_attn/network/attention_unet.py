@@ -21,8 +21,8 @@ from ct_attn.network.levels import LevelsConfig
 from ct_attn.network.unet import UNet
 
 
-class AttentionUNetConfig(LevelsConfig):
-    """A U-Net in which skips pass additive gates; by default the released single-gate network.
+class GatesConfig(LevelsConfig):
+    """Which skips pass additive gates, and what the gates are like.
 
     ``gated_skips``: levels whose skip is gated, 0 the finest; null: all but the finest,
     for which there must be at least three levels.
@@ -38,7 +38,6 @@ class AttentionUNetConfig(LevelsConfig):
     ``highway``: a learnt share of each gated skip goes around its gate.
     """
 
-    kind: Literal["attention_unet"] = "attention_unet"
     gated_skips: tuple[int, ...] | None = None
     gates_per_skip: Literal[1, 2] = 1
     gate_activation: GateActivation = "sigmoid"
@@ -48,7 +47,7 @@ class AttentionUNetConfig(LevelsConfig):
     highway: bool = False
 
     @model_validator(mode="after")
-    def _gates_fit(self) -> AttentionUNetConfig:
+    def _gates_fit(self) -> GatesConfig:
         deepest = len(self.widths) - 2
         gated = self.gated_levels
         if not gated:
@@ -69,6 +68,12 @@ class AttentionUNetConfig(LevelsConfig):
         return tuple(sorted(self.gated_skips))
 
 
+class AttentionUNetConfig(GatesConfig):
+    """A U-Net in which skips pass additive gates; by default the released single-gate network."""
+
+    kind: Literal["attention_unet"] = "attention_unet"
+
+
 class AttentionUNet(UNet):
     """A :class:`UNet` whose skips pass attention gates; by default all but the finest do.
 
@@ -76,9 +81,10 @@ class AttentionUNet(UNet):
     the single-gate network the authors released; with two gates per skip 6,473,322.
     """
 
-    def __init__(self, config: AttentionUNetConfig, *, in_channels: int, n_classes: int) -> None:
+    def __init__(self, config: GatesConfig, *, in_channels: int, n_classes: int) -> None:
         super().__init__(config, in_channels=in_channels, n_classes=n_classes)
         self.gated_levels = config.gated_levels
+        self.gates_per_skip = config.gates_per_skip
         self.shared_signal = config.gating_signal == "shared"
         self._build_gates(config)
         for part in (self.gating, self.gates, self.highways):
@@ -88,7 +94,7 @@ class AttentionUNet(UNet):
         if config.gate_init == "pass_through":
             pass_through(self.gates)
 
-    def _build_gates(self, config: AttentionUNetConfig) -> None:
+    def _build_gates(self, config: GatesConfig) -> None:
         widths, layers = config.widths, config.layers
         signal = widths[-2] if self.shared_signal else widths[-1]
         gate = AttentionGate if config.gates_per_skip == 1 else MultiAttentionGate
@@ -129,7 +135,7 @@ class AttentionUNet(UNet):
 
     def gating_signal(self, level: int, below: Tensor, from_center: Tensor) -> Tensor:
         """What drives the gate of ``level``; ``below`` are the features one level down."""
-        deepest = level == len(self.encoder) - 1
+        deepest = level == len(self.decoder) - 1
         return from_center if self.shared_signal or deepest else below
 
     def _gated(self, level: int) -> Callable[[Tensor, Tensor], Tensor]:
@@ -139,6 +145,17 @@ class AttentionUNet(UNet):
             return gate
         highway = self.highways[self.gated_levels.index(level)]
         return lambda skip, signal: highway(skip, gate(skip, signal))
+
+    @property
+    def gate_names(self) -> list[str]:
+        """``level1``, ``level2``, ...; with two gates per skip ``level1_gate1``, ``level1_gate2``, ...
+
+        In the order of the channels that :meth:`attention_maps` gives.
+        """
+        names = [f"level{level}" for level in self.gated_levels]
+        if self.gates_per_skip == 1:
+            return names
+        return [f"{name}_gate{gate}" for name in names for gate in range(1, self.gates_per_skip + 1)]
 
     def attention_maps(self, image: Tensor) -> dict[int, Tensor]:
         """alpha of every gated level (0 the finest) for ``image`` [B, in_channels, I, J, K].

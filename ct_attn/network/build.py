@@ -7,11 +7,19 @@ from typing import Annotated
 from pydantic import Field
 
 from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
+from ct_attn.network.guided_attention import GuidedAttention, GuidedAttentionConfig
 from ct_attn.network.monai_attention_unet import MonaiAttentionUNet, MonaiAttentionUNetConfig
+from ct_attn.network.resnet_unet import ResNetAttentionUNet, ResNetAttentionUNetConfig
 from ct_attn.network.segmenter import Segmenter
 from ct_attn.network.unet import UNet, UNetConfig
 
-AnyNetworkConfig = AttentionUNetConfig | UNetConfig | MonaiAttentionUNetConfig
+AnyNetworkConfig = (
+    AttentionUNetConfig
+    | UNetConfig
+    | ResNetAttentionUNetConfig
+    | GuidedAttentionConfig
+    | MonaiAttentionUNetConfig
+)
 NetworkConfig = Annotated[AnyNetworkConfig, Field(discriminator="kind")]
 
 
@@ -20,6 +28,10 @@ def build_network(config: AnyNetworkConfig, *, in_channels: int, n_classes: int)
     match config:
         case AttentionUNetConfig():
             return AttentionUNet(config, in_channels=in_channels, n_classes=n_classes)
+        case GuidedAttentionConfig():
+            return GuidedAttention(config, in_channels=in_channels, n_classes=n_classes)
+        case ResNetAttentionUNetConfig():
+            return ResNetAttentionUNet(config, in_channels=in_channels, n_classes=n_classes)
         case MonaiAttentionUNetConfig():
             return MonaiAttentionUNet(config, in_channels=in_channels, n_classes=n_classes)
         case UNetConfig():

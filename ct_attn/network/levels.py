@@ -15,7 +15,20 @@ Axes = tuple[int, ...]
 PerLevel = Count | tuple[Count, ...] | tuple[tuple[Count, ...], ...]
 
 
-class LevelsConfig(StrictModel):
+class SizedConfig(StrictModel):
+    """A network's config that knows which patches the network takes."""
+
+    @property
+    def size_multiple(self) -> Axes:
+        """What every side of a patch must be a multiple of, per axis."""
+        raise NotImplementedError
+
+    def require_size(self, size: tuple[int, ...]) -> None:
+        """Raise :class:`ValueError` where the network cannot take patches of ``size``."""
+        require_multiple(size, self.size_multiple)
+
+
+class LevelsConfig(SizedConfig):
     """The levels of a U-Net and the layers they are made of.
 
     ``widths``: channels from the finest level (level 0) to the coarsest (the center).
@@ -30,7 +43,10 @@ class LevelsConfig(StrictModel):
     ``align_corners``: whether corner voxels line up in linear resampling; switching it
     changes what trained weights predict.
     ``deep_supervision``: ``fused`` makes one prediction from the class maps of all
-    scales, as released; ``none`` predicts from the finest features alone.
+    scales, as released. ``per_scale`` predicts from the finest features and in training
+    compares every scale but the coarsest decoder level's with the labels at its own
+    size, each counting half of the next finer one, as nnU-Net does. ``none`` predicts
+    from the finest features and compares nothing else.
     ``checkpointing``: in training, keep only what goes into and comes out of each level
     and compute the rest again for the gradients: less memory, more time, same numbers.
     """
@@ -43,7 +59,7 @@ class LevelsConfig(StrictModel):
     activation: Activation = "relu"
     upsampling: Literal["linear", "transposed"] = "linear"
     align_corners: bool = False
-    deep_supervision: Literal["fused", "none"] = "fused"
+    deep_supervision: Literal["fused", "per_scale", "none"] = "fused"
     checkpointing: bool = False
 
     @model_validator(mode="after")
@@ -67,6 +83,14 @@ class LevelsConfig(StrictModel):
     def size_multiple(self) -> Axes:
         """What every side of a patch must be a multiple of, per axis."""
         return tuple(prod(sides) for sides in zip(*self.pool_sizes, strict=True))
+
+    @property
+    def supervised_levels(self) -> int:
+        """How many decoder levels, from the finest, have a class map of their own."""
+        decoder_levels = len(self.widths) - 1
+        return {"fused": decoder_levels, "per_scale": max(1, decoder_levels - 1), "none": 1}[
+            self.deep_supervision
+        ]
 
     @property
     def layers(self) -> Layers:

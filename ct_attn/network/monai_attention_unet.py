@@ -6,18 +6,17 @@ is no deep supervision, and the decoder normalises per instance.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from ct_attn.network.blocks import Dims
-from ct_attn.network.levels import Count, require_multiple
+from ct_attn.network.levels import Count, SizedConfig, require_multiple
 from ct_attn.network.segmenter import Segmenter
-from ct_attn.strict_model import StrictModel
 
 
-class MonaiAttentionUNetConfig(StrictModel):
+class MonaiAttentionUNetConfig(SizedConfig):
     """MONAI's network: its own layers at these widths, finest first, halved between levels.
 
     ``dims``: 3 for volumes, 2 for slices.
@@ -38,6 +37,8 @@ class MonaiAttentionUNet(Segmenter):
 
     5,909,164 parameters with the default widths, 1 channel in and 4 classes.
     """
+
+    class_parts: ClassVar[tuple[str, ...]] = ("model.model.2",)
 
     def __init__(self, config: MonaiAttentionUNetConfig, *, in_channels: int, n_classes: int) -> None:
         # Seconds to import, and no other network needs it.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ct_attn.network.segmenter import Segmenter
 
@@ -16,7 +16,7 @@ class TransferReport:
     """What became of every tensor, by its name in the network or the weights.
 
     ``loaded``: taken from the weights. ``reinitialised``: in both, but of another shape
-    (as the heads are where the classes differ), so freshly drawn. ``missing``: not in the
+    or meaning (as the heads where the classes differ), so freshly drawn. ``missing``: not in the
     weights (as the gates are not in a U-Net's), so freshly drawn. ``unused``: in the
     weights only, or not asked for.
     """
@@ -30,24 +30,33 @@ class TransferReport:
         """One line for people."""
         line = f"{len(self.loaded)} tensors loaded, {len(self.missing)} not in the weights"
         if self.reinitialised:
-            line += f", drawn afresh as their shapes differ: {', '.join(self.reinitialised)}"
+            line += f", drawn afresh as their shape or meaning differs: {', '.join(self.reinitialised)}"
         if self.unused:
             line += f", {len(self.unused)} of the weights not used"
         return line
 
 
 def init_from(
-    network: Segmenter, weights: Mapping[str, Tensor], *, only: Sequence[str] | None = None
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    *,
+    only: Sequence[str] | None = None,
+    fresh: Sequence[str] = (),
 ) -> TransferReport:
     """Copy into ``network`` what ``weights`` has under the same name and in the same shape.
 
     Networks here name their parts alike, so all of a U-Net finds its place in an
-    Attention U-Net. ``only``: the parts to take, such as ``encoder`` or ``encoder.0``.
+    Attention U-Net. ``only``: the parts to take, such as ``encoder`` or ``encoder.0``;
+    ``fresh``: parts to leave as they were drawn even so, such as the heads of other classes.
     Raises :class:`ValueError` when nothing could be taken.
     """
     own = network.state_dict()
     wanted = {name for name in weights if only is None or _belongs(name, only)}
-    loaded = {name for name in wanted & own.keys() if own[name].shape == weights[name].shape}
+    loaded = {
+        name
+        for name in wanted & own.keys()
+        if own[name].shape == weights[name].shape and not _belongs(name, fresh)
+    }
     if not loaded:
         raise ValueError(
             f"none of the {len(weights)} tensors fits the network"
@@ -72,23 +81,28 @@ def freeze(network: Segmenter, module_names: Sequence[str]) -> None:
     else trains; an empty sequence lets all train again. Raises :class:`ValueError` for
     a part that the network does not have.
     """
-    _require_parts(network, module_names)
+    require_parts(network, module_names)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not _belongs(name, module_names))
     network.frozen = tuple(module_names)
     network.train(network.training)
 
 
-def freeze_all_but(network: Segmenter, module_names: Sequence[str]) -> None:
-    """Train only the top-level parts ``module_names``.
+def all_but(network: Segmenter, module_names: Sequence[str]) -> list[str]:
+    """The top-level parts of ``network`` that are not among ``module_names``, to be frozen.
 
-    ``("gates", "gating")`` is the first stage of training gates first, then all.
+    What is left of ``("gates", "gating")`` is the first stage of training gates first,
+    then all. Raises :class:`ValueError` for what is no top-level part of the network.
     """
-    _require_parts(network, module_names)
-    freeze(network, [name for name, _ in network.named_children() if name not in set(module_names)])
+    parts = [name for name, _ in network.named_children()]
+    unknown = [name for name in module_names if name not in parts]
+    if unknown:
+        raise ValueError(f"the network has no top-level part {unknown[0]!r}; it has {', '.join(parts)}")
+    return [name for name in parts if name not in module_names]
 
 
-def _require_parts(network: Segmenter, module_names: Sequence[str]) -> None:
+def require_parts(network: Segmenter, module_names: Sequence[str]) -> None:
+    """Raise :class:`ValueError` for a part that ``network`` does not have."""
     known = {name for name, _ in network.named_modules() if name}
     for name in module_names:
         if name not in known:

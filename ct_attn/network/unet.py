@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ct_attn.network.blocks import DoubleConv, initialise
 from ct_attn.network.levels import LevelsConfig, require_multiple
 from ct_attn.network.recompute import recomputed
-from ct_attn.network.segmenter import Segmenter
+from ct_attn.network.segmenter import Segmenter, Supervised
 
 
 class UNetConfig(LevelsConfig):
@@ -34,38 +34,61 @@ class UNet(Segmenter):
         super().__init__(config.size_multiple)
         self.layers = config.layers
         self.checkpointing = config.checkpointing
-        self._build_levels(config, in_channels=in_channels)
+        self._build_encoder(config, in_channels=in_channels)
+        self._build_decoder(config)
         self._build_heads(config, n_classes=n_classes)
         initialise(self)
 
-    def _build_levels(self, config: LevelsConfig, *, in_channels: int) -> None:
-        widths, layers, kernels = config.widths, config.layers, config.kernel_sizes
+    def _build_encoder(self, config: LevelsConfig, *, in_channels: int) -> None:
+        levels = range(len(config.widths) - 1)
+        self.encoder = nn.ModuleList(
+            self._double(config, (in_channels, *config.widths)[level], level) for level in levels
+        )
+        self.center = self._double(config, config.widths[-2], len(levels))
+        self.pools = nn.ModuleList(self.layers.pooling(size) for size in config.pool_sizes)
+
+    def _build_decoder(self, config: LevelsConfig) -> None:
+        widths, layers = config.widths, config.layers
         levels = range(len(widths) - 1)
         transposed = config.upsampling == "transposed"
-
-        def double(channels: int, level: int) -> DoubleConv:
-            return DoubleConv(channels, widths[level], kernel_size=kernels[level], layers=layers)
-
-        self.encoder = nn.ModuleList(double((in_channels, *widths)[level], level) for level in levels)
-        self.center = double(widths[-2], len(levels))
         self.decoder = nn.ModuleList(
-            double(widths[level] + widths[level if transposed else level + 1], level) for level in levels
+            self._double(config, widths[level] + widths[level if transposed else level + 1], level)
+            for level in levels
         )
-        self.pools = nn.ModuleList(layers.pooling(size) for size in config.pool_sizes)
         self.raisers = nn.ModuleList(
             layers.transposed(widths[level + 1], widths[level], config.pool_sizes[level])
             for level in (levels if transposed else ())
         )
 
     def _build_heads(self, config: LevelsConfig, *, n_classes: int) -> None:
-        fused = config.deep_supervision == "fused"
-        scales = config.widths[:-1] if fused else config.widths[:1]
+        scales = config.widths[: config.supervised_levels]
         self.heads = nn.ModuleList(self.layers.convolution(width, n_classes, 1) for width in scales)
-        self.fuse = self.layers.convolution(n_classes * len(scales), n_classes, 1) if fused else nn.Identity()
+        self.fused = config.deep_supervision == "fused"
+        self.fuse = (
+            self.layers.convolution(n_classes * len(scales), n_classes, 1) if self.fused else nn.Identity()
+        )
+
+    def _double(self, config: LevelsConfig, in_channels: int, level: int) -> DoubleConv:
+        return DoubleConv(
+            in_channels, config.widths[level], kernel_size=config.kernel_sizes[level], layers=self.layers
+        )
 
     def forward(self, image: Tensor) -> Tensor:
+        return self.predict(self.features(image))
+
+    def supervised(self, image: Tensor) -> Supervised:
+        """The prediction, or with ``deep_supervision: per_scale`` the class map of every scale."""
+        features = self.features(image)
+        if self.fused or len(self.heads) == 1:
+            return Supervised(logits=(self.predict(features),))
+        maps = tuple(head(x) for head, x in zip(self.heads, features, strict=False))
+        shares = [0.5**scale for scale in range(len(maps))]
+        return Supervised(logits=maps, weights=tuple(share / sum(shares) for share in shares))
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The decoder's features of every level, finest first."""
         skips, bottom = self.encode(image)
-        return self.predict(self.decode(skips, bottom))
+        return self.decode(skips, bottom)
 
     def encode(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """The skip of every level (level 0 at full size) and the center's features."""
@@ -98,10 +121,13 @@ class UNet(Segmenter):
     def predict(self, features: list[Tensor]) -> Tensor:
         """Class maps of all scales, upsampled, concatenated and fused by a 1x1x1 convolution.
 
-        Without deep supervision the class map of the finest features is the prediction.
+        Unless the scales are fused, the class map of the finest features is the prediction.
         """
+        if not self.fused:
+            finest: Tensor = self.heads[0](features[0])
+            return finest
         size = tuple(features[0].shape[2:])
-        maps = [head(x) for head, x in zip(self.heads, features, strict=False)]
+        maps = [head(x) for head, x in zip(self.heads, features, strict=True)]
         raised = [maps[0], *(self.layers.resample(map_, size) for map_ in maps[1:])]
         fused: Tensor = self.fuse(torch.cat(raised, dim=1))
         return fused

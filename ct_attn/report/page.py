@@ -82,7 +82,7 @@ def write_report(
     who, where or when: no user, path or time.
     """
     organs = [summary.organ for summary in summaries]
-    html = _template().render(
+    html = page_template("page.html").render(
         title=title,
         facts=facts,
         notes=notes,
@@ -108,7 +108,8 @@ def format_number(value: float | None, digits: int) -> str:
     return "—" if value is None else f"{value:.{digits}f}"
 
 
-def _template() -> Template:
+def page_template(name: str) -> Template:
+    """The template ``name`` of this folder; it is refused a name that nothing was given for."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -117,7 +118,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": format_number, "display": display_name}
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
 def _by_case(scores: Sequence[CaseScore]) -> dict[str, list[CaseScore]]:

@@ -47,6 +47,39 @@ def score_plot(scores: Sequence[CaseScore], *, measure: Measure = "dsc") -> str:
     return f'<svg role="img" aria-label="{escape(alt)}" viewBox="{size}">{"".join(parts)}</svg>'
 
 
+def curve_plot(curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str, highest: float) -> str:
+    """An inline SVG: named curves of (epoch, value) points over the epochs, values from 0 to ``highest``."""
+    epochs = [epoch for points in curves.values() for epoch, _ in points]
+    across = [float(tick) for tick in MaxNLocator(5, integer=True).tick_values(0, max(epochs, default=1))]
+    up = [float(tick) for tick in MaxNLocator(5).tick_values(0, highest or 1.0)]
+    left, right, bottom, top = 52, PLOT_PX - 14, 190, 10
+
+    def x(epoch: float) -> float:
+        return left + (right - left) * epoch / across[-1]
+
+    def y(value: float) -> float:
+        return bottom - (bottom - top) * min(value, up[-1]) / up[-1]
+
+    parts = []
+    for tick in up:
+        parts.append(f'<path d="M{left} {y(tick):.1f}H{right}" stroke="currentColor" stroke-opacity=".16"/>')
+        parts.append(_text(f"{tick:.3g}", left - 7, y(tick) + 4, size=12, anchor="end"))
+    parts += [_text(f"{tick:.0f}", f"{x(tick):.1f}", bottom + 17, size=12) for tick in across]
+    parts.append(_text("epoch", f"{(left + right) / 2:.1f}", bottom + 36, size=13))
+    colours = colour_of(list(curves))
+    for row, (name, points) in enumerate(curves.items()):
+        path = " ".join(f"{x(epoch):.1f},{y(value):.1f}" for epoch, value in points)
+        colour = colours[name] if len(curves) > 1 else "currentColor"
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if len(curves) > 1:
+            height = bottom + 60 + 18 * row
+            parts.append(f'<path d="M{left} {height - 4}h22" stroke="{colour}" stroke-width="3"/>')
+            last = f", last {points[-1][1]:.3f}" if points else ""
+            parts.append(_text(f"{display_name(name)}{last}", left + 30, height, size=13, anchor="start"))
+    size = f"0 0 {PLOT_PX} {bottom + 46 + (18 * len(curves) if len(curves) > 1 else 0)}"
+    return f'<svg role="img" aria-label="{escape(title)}" viewBox="{size}">{"".join(parts)}</svg>'
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Axis:
     """The numbers along the bottom of a plot, from 0 to at least ``end``."""

@@ -1,4 +1,4 @@
-"""What happens beside the training loop: the best model kept, the log, the state, progress."""
+"""What happens beside the training loop: the best model kept, log, report, state, progress."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from ct_attn import atomic
 from ct_attn.atomic import replacing
 from ct_attn.checkpoint import Checkpoint, save_checkpoint
 from ct_attn.recipe import Recipe
+from ct_attn.report.page import CasePicture
+from ct_attn.report.run_page import write_run_report
+from ct_attn.report.strip import attention_strip
+from ct_attn.training.attention import KeepAttention
 
 
 class KeepBest(Callback):
@@ -79,6 +83,57 @@ class EpochLog(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
+
+
+class RunReport(Callback):
+    """Writes the run's HTML report after every validation, from the log and the maps kept."""
+
+    def __init__(
+        self, file: Path, recipe: Recipe, epoch_log: EpochLog, attention: KeepAttention | None
+    ) -> None:
+        self.file = file
+        self.recipe = recipe
+        self.epoch_log = epoch_log  # Lightning gives every callback a method `log`
+        self.attention = attention
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if "dsc" not in self.epoch_log.rows[-1]:
+            return
+        write_run_report(
+            self.file,
+            title=self.recipe.name,
+            facts=self._facts(pl_module),
+            log=self.epoch_log.rows,
+            targets=self.recipe.label_scheme.names,
+            strip=self._strip(),
+        )
+
+    def _facts(self, module: LightningModule) -> dict[str, str]:
+        best = max((row for row in self.epoch_log.rows if "dsc" in row), key=lambda row: row["dsc"])
+        spacing = " x ".join(f"{step:g}" for step in self.recipe.preprocessing.spacing_mm)
+        patch = " x ".join(map(str, self.recipe.training.patch_size))
+        size = sum(parameter.numel() for parameter in module.parameters())
+        return {
+            "network": f"{self.recipe.network.kind}, {size:,} parameters",
+            "patches": f"{self.recipe.training.batch_size} of {patch} voxels of {spacing} mm per step",
+            "epochs": f"{len(self.epoch_log.rows)} of {self.recipe.training.epochs}",
+            "best validation": f"mean DSC {best['dsc']:.3f} after epoch {best['epoch'] + 1:.0f}",
+        }
+
+    def _strip(self) -> CasePicture | None:
+        kept = self.attention
+        if kept is None or not kept.maps:
+            return None
+        maps = {
+            epoch: {gate: alpha.numpy() for gate, alpha in gates.items()}
+            for epoch, gates in kept.maps.items()
+        }
+        epochs = ", ".join(map(str, maps))
+        return CasePicture(
+            case_id=kept.case_id,
+            png=attention_strip(kept.image[..., kept.position].numpy(), kept.label.numpy(), maps),
+            alt=f"An axial slice and the coefficients of the gates after epochs {epochs}",
+        )
 
 
 class SaveState(Callback):

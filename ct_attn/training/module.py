@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.nn import functional
 
 from ct_attn.device import channels_last
 from ct_attn.inference.sliding_window import sliding_window_logits
 from ct_attn.losses import SegmentationLoss
 from ct_attn.network.build import build_network
+from ct_attn.network.segmenter import Supervised
+from ct_attn.network.transfer import all_but, freeze
 from ct_attn.recipe import Recipe
 
 
@@ -26,9 +29,19 @@ class SegmentationModule(LightningModule):
         self.loss = SegmentationLoss(recipe.loss)
         self.validation_dsc: list[list[float]] = []
 
+    def on_train_epoch_start(self) -> None:
+        freeze(self.network, self.frozen_parts(self.current_epoch))
+
+    def frozen_parts(self, epoch: int) -> list[str]:
+        """The parts of the network that do not train in ``epoch``."""
+        training = self.recipe.training
+        stage = training.first_stage
+        waiting = all_but(self.network, stage.parts) if stage and epoch < stage.epochs else []
+        return [*training.freeze, *waiting]
+
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         image = batch["image"].contiguous(memory_format=torch.channels_last_3d)
-        loss: Tensor = self.loss(self.network(image), batch["label"], batch["known"])
+        loss = supervised_loss(self.loss, self.network.supervised(image), batch["label"], batch["known"])
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
         return loss
 
@@ -63,6 +76,26 @@ class SegmentationModule(LightningModule):
         steps = training.epochs * training.batches_per_epoch
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def supervised_loss(loss: SegmentationLoss, supervised: Supervised, labels: Tensor, known: Tensor) -> Tensor:
+    """The weighted sum of ``loss`` over all predictions, each against labels of its size.
+
+    ``labels`` [B, ...] at full size; where a prediction is smaller they are thinned out.
+    """
+    total = torch.zeros((), device=labels.device) if supervised.extra is None else supervised.extra.float()
+    for logits, weight in zip(supervised.logits, supervised.weights, strict=True):
+        size = tuple(logits.shape[2:])
+        total = total + weight * loss(logits, thinned(labels, size), known)
+    return total
+
+
+def thinned(labels: Tensor, size: tuple[int, ...]) -> Tensor:
+    """``labels`` [B, ...] on the coarser grid ``size``: of each block the voxel nearest its centre."""
+    if tuple(labels.shape[1:]) == size:
+        return labels
+    coarse = functional.interpolate(labels[:, None].float(), size, mode="nearest-exact")
+    return coarse[:, 0].to(labels.dtype)
 
 
 def dsc_per_class(predicted: Tensor, truth: Tensor, n_classes: int) -> list[float]:

@@ -6,7 +6,7 @@ import torch
 from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import build_network
 from ct_attn.network.monai_attention_unet import MonaiAttentionUNetConfig
-from ct_attn.network.transfer import freeze, freeze_all_but, init_from
+from ct_attn.network.transfer import all_but, freeze, init_from
 from ct_attn.network.unet import UNetConfig
 
 NARROW = (2, 3, 4, 5, 6)
@@ -108,7 +108,7 @@ def test_frozen_parts_stay_frozen_when_the_network_is_put_into_a_bigger_one():
 
 def test_gates_first_and_then_all():
     network = attention_unet()
-    freeze_all_but(network, ["gates", "gating"])
+    all_but(network, ["gates", "gating"])
     before, after = snapshot(network), trained(network)
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"gates", "gating"}
@@ -119,7 +119,7 @@ def test_gates_first_and_then_all():
 
 @pytest.mark.parametrize("name", ["gate", "", "encoder.9"])
 def test_a_part_that_is_not_there_is_named(name):
-    for chosen in (freeze, freeze_all_but):
+    for chosen in (freeze, all_but):
         with pytest.raises(ValueError, match=f"no part '{name}'; it has encoder, center"):
             chosen(attention_unet(), [name])
 

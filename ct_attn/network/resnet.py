@@ -1,0 +1,70 @@
+"""A ResNet (He et al. 2016, arXiv 1512.03385) as an encoder: MONAI's layers, five feature maps out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ct_attn.network.blocks import Dims
+
+Depth = Literal[18, 34, 50, 101, 152]
+Shortcut = Literal["convolution", "padding"]
+
+_BLOCKS: dict[int, tuple[int, int, int, int]] = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+_STAGES = (64, 128, 256, 512)
+
+
+def encoder_widths(depth: Depth) -> tuple[int, ...]:
+    """Channels of the stem and the four stages; from depth 50 on the stages are four times wider."""
+    wider = 1 if depth < 50 else 4
+    return (_STAGES[0], *(wider * width for width in _STAGES))
+
+
+class ResNetEncoder(nn.Module):
+    """Features at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input's size, :func:`encoder_widths` channels.
+
+    ``shortcut``: where a stage changes size, go around it by a 1x1x1 ``convolution`` (as
+    torchvision's weights have it, and MedicalNet's from depth 50 on) or by ``padding``
+    with empty channels (MedicalNet's 18 and 34). Parameters carry torchvision's names.
+    """
+
+    def __init__(
+        self, depth: Depth, *, dims: Dims = 3, in_channels: int = 1, shortcut: Shortcut = "convolution"
+    ) -> None:
+        # Seconds to import, and most networks do without.
+        from monai.networks.nets.resnet import ResNet  # noqa: PLC0415
+
+        super().__init__()
+        self.model = ResNet(
+            "basic" if depth < 50 else "bottleneck",
+            list(_BLOCKS[depth]),
+            list(_STAGES),
+            spatial_dims=dims,
+            n_input_channels=in_channels,
+            conv1_t_stride=2,
+            shortcut_type="B" if shortcut == "convolution" else "A",
+            feed_forward=False,
+            bias_downsample=False,
+        )
+
+    def stages(self) -> list[nn.Module]:
+        """The five parts in order, each from the features of the one before (the first from the image)."""
+        net = self.model
+        stem = nn.Sequential(net.conv1, net.bn1, net.act)
+        return [stem, nn.Sequential(net.maxpool, net.layer1), net.layer2, net.layer3, net.layer4]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """[B, in_channels, I, J, K], sides multiples of 32, to the five feature maps, finest first."""
+        features: list[Tensor] = []
+        x = image
+        for stage in self.stages():
+            x = stage(x)
+            features.append(x)
+        return features
