@@ -35,7 +35,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(
-            path, expected=expected, found=str(error).splitlines()[0], remedy="give another file"
+            path,
+            expected=expected,
+            found=str(error).partition("\n")[0] or "its end",
+            remedy="give another file",
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]

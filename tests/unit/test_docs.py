@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
 
 from ct_attn.cli import app
-from ct_attn.network.attention_unet import AttentionUNetConfig
-from ct_attn.network.monai_attention_unet import MonaiAttentionUNetConfig
-from ct_attn.network.unet import UNetConfig
+from ct_attn.network.build import AnyNetworkConfig
 from ct_attn.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,16 +22,17 @@ def fields_of(model):
             yield from fields_of(field.annotation)
 
 
-NETWORK_FIELDS = {
-    field
-    for config in (AttentionUNetConfig, UNetConfig, MonaiAttentionUNetConfig)
-    for field in fields_of(config)
-}
+NETWORK_FIELDS = {field for config in get_args(AnyNetworkConfig) for field in fields_of(config)}
 
 
 @pytest.mark.parametrize("field", sorted({*fields_of(Recipe), *NETWORK_FIELDS}))
 def test_every_field_of_a_recipe_is_documented(field):
     assert f"`{field}`" in (ROOT / "docs" / "recipes.md").read_text()
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "pipelines").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_documented(recipe):
+    assert f"{recipe.name}`" in (ROOT / "docs" / "recipes.md").read_text()
 
 
 @pytest.mark.parametrize("command", sorted(command.callback.__name__ for command in app.registered_commands))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 
+import lightning
 import pytest
 import torch
 
@@ -13,6 +14,8 @@ from ct_attn.errors import UserError
 from ct_attn.manifest import read_manifest, write_manifest
 from ct_attn.train import train
 from ct_attn.training.callbacks import SaveState
+from ct_attn.training.module import SegmentationModule
+from ct_attn.training.start import Start
 from tests.cohorts import tiny_recipe
 
 
@@ -37,7 +40,9 @@ def finished_run(tiny_manifest, tmp_path_factory):
 
 def test_a_run_leaves_model_recipe_record_log_and_state(finished_run):
     made = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*") if path.is_file()}
-    assert {"model/model.safetensors", "recipe.yaml", "run.json", "log.csv", "state.ckpt"} <= made
+    assert made == {
+        "model/model.safetensors", "recipe.yaml", "run.json", "log.csv", "report.html", "state.ckpt",
+    }  # fmt: skip
 
 
 def test_the_log_has_the_loss_of_every_epoch_and_dsc_of_every_validation(finished_run):
@@ -92,7 +97,8 @@ def test_a_run_stopped_after_an_epoch_and_resumed_ends_with_the_same_weights(
             train(tiny_recipe(), tiny_manifest, output, progress=silent)
     model = train(tiny_recipe(), tiny_manifest, output, progress=silent, resume=True)
     assert_same_weights(weights_of(finished_run / "model"), weights_of(model))
-    assert (output / "log.csv").read_bytes() == (finished_run / "log.csv").read_bytes()
+    for name in ("log.csv", "report.html"):
+        assert (output / name).read_bytes() == (finished_run / name).read_bytes()
 
 
 def test_resuming_a_finished_run_changes_nothing(finished_run, tiny_manifest, tmp_path, silent):
@@ -118,6 +124,66 @@ def test_resuming_with_another_recipe_is_refused(finished_run, tiny_manifest, si
             progress=silent,
             resume=True,
         )
+
+
+def parts_changed_after(epochs, tiny_manifest, output, silent):
+    """The parts that differ from the first weights when gates train alone for one epoch."""
+    recipe = tiny_recipe(
+        "training.first_stage={epochs: 1}", "training.validate_every=1", f"training.epochs={epochs}"
+    )
+    train(recipe, tiny_manifest, output, progress=silent)
+    lightning.seed_everything(0, verbose=False)
+    first = SegmentationModule(recipe).state_dict()
+    last = torch.load(output / "state.ckpt", weights_only=True)["state_dict"]
+    return {name.split(".")[1] for name in first if not torch.equal(first[name], last[name])}
+
+
+def test_gates_train_alone_first_and_the_rest_keeps_its_weights_and_statistics(
+    tiny_manifest, tmp_path, silent
+):
+    assert parts_changed_after(1, tiny_manifest, tmp_path / "one", silent) == {"gates", "gating"}
+    everything = {"encoder", "center", "decoder", "heads", "fuse", "gates", "gating"}
+    assert parts_changed_after(2, tiny_manifest, tmp_path / "two", silent) == everything
+
+
+def test_a_part_that_is_not_there_is_one_line_before_anything_is_read(tiny_manifest, tmp_path, silent):
+    for change in ("training.freeze=[encodr]", "training.first_stage={epochs: 1, parts: [gates.0]}"):
+        with pytest.raises(UserError, match=r"part '(encodr|gates\.0)'"):
+            train(tiny_recipe(change), tiny_manifest, tmp_path / "run", progress=silent)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_starts_from_another_ones_weights_and_says_so(finished_run, tiny_manifest, tmp_path, silent):
+    recipe = tiny_recipe("training.epochs=1", "training.validate_every=1", "training.freeze=[encoder]")
+    start = Start(model=finished_run / "model")
+    model = train(recipe, tiny_manifest, tmp_path / "run", progress=silent, start=start)
+    earlier, trained = weights_of(finished_run / "model"), load_checkpoint(model)
+    encoder = [name for name in earlier if name.startswith("encoder.")]
+    assert all(torch.equal(trained.weights[name], earlier[name]) for name in encoder)
+    assert not torch.equal(trained.weights["center.0.0.weight"], earlier["center.0.0.weight"])
+    assert trained.provenance["init_from"].startswith("sha256:")
+    with pytest.raises(UserError, match="another init_from"):
+        train(recipe, tiny_manifest, tmp_path / "run", progress=silent, resume=True)
+
+
+def test_the_report_shows_the_gates_after_the_epochs_asked_for_and_the_last(tiny_manifest, tmp_path, silent):
+    train(tiny_recipe("training.attention_epochs=[2]"), tiny_manifest, tmp_path / "run", progress=silent)
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert "coefficients of the gates after epochs 2, 4" in html
+    state = torch.load(tmp_path / "run" / "state.ckpt", weights_only=True)
+    maps = state["callbacks"]["KeepAttention"]["maps"]
+    assert list(maps) == [2, 4]
+    assert not torch.equal(maps[2]["level1"], maps[4]["level1"])
+    assert all(0 < alpha.min() <= alpha.max() < 1 for gates in maps.values() for alpha in gates.values())
+    assert maps[4]["level1"].untyped_storage().nbytes() == maps[4]["level1"].nbytes
+
+
+def test_a_network_without_gates_has_a_report_without_attention(tiny_manifest, tmp_path, silent):
+    recipe = tiny_recipe("network.kind=unet", "training.epochs=1", "training.validate_every=1")
+    train(recipe, tiny_manifest, tmp_path / "run", progress=silent)
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert "Loss on training patches" in html
+    assert "Attention over the training" not in html
 
 
 def with_labelled(manifest_path, output, organs):

@@ -7,7 +7,9 @@ import torch
 
 from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import build_network
+from ct_attn.network.guided_attention import GuidedAttentionConfig
 from ct_attn.network.monai_attention_unet import MonaiAttentionUNetConfig
+from ct_attn.network.resnet_unet import ResNetAttentionUNetConfig
 from ct_attn.network.unet import UNetConfig
 
 NARROW = (2, 3, 4, 5, 6)
@@ -21,12 +23,20 @@ FORMS = [
 ]
 OTHERS = [
     AttentionUNetConfig(widths=NARROW, gate_activation="softmax", highway=True),
+    AttentionUNetConfig(widths=NARROW, deep_supervision="per_scale"),
     MonaiAttentionUNetConfig(widths=NARROW),
+    ResNetAttentionUNetConfig(dims=2, finest_width=4),
+    GuidedAttentionConfig(dims=2, width=8),
 ]
 
 
 def drawn(config):
     return build_network(config, in_channels=1, n_classes=3).double().eval()
+
+
+def drawn_image(config):
+    size = (16, 16, 32) if config.dims == 3 else (32, 64)
+    return torch.randn(1, 1, *size, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("config", FORMS)
@@ -58,7 +68,7 @@ def test_a_move_by_less_than_the_multiple_does_not_commute():
 @pytest.mark.parametrize("config", FORMS + OTHERS)
 def test_a_saved_network_has_the_same_logits(config, tmp_path):
     network = drawn(config)
-    image = torch.randn(1, 1, 16, 16, 32, dtype=torch.float64)
+    image = drawn_image(config)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     other = drawn(config)
     assert not torch.equal(other(image), network(image))
@@ -70,7 +80,7 @@ def test_a_saved_network_has_the_same_logits(config, tmp_path):
 @pytest.mark.parametrize("config", FORMS + OTHERS)
 def test_an_exported_network_has_the_same_logits(config, tmp_path):
     network = drawn(config)
-    image = torch.randn(1, 1, 16, 16, 32, dtype=torch.float64)
+    image = drawn_image(config)
     torch.export.save(torch.export.export(network, (image,)), tmp_path / "network.pt2")
     exported = torch.export.load(tmp_path / "network.pt2").module()
     assert torch.allclose(exported(image), network(image), rtol=0, atol=1e-12)
@@ -80,7 +90,7 @@ def test_an_exported_network_has_the_same_logits(config, tmp_path):
 @pytest.mark.parametrize("config", FORMS + OTHERS)
 def test_a_network_compiles_as_one_graph(config):
     network = drawn(config)
-    image = torch.randn(1, 1, 16, 16, 32, dtype=torch.float64)
+    image = drawn_image(config)
     compiled = torch.compile(network, fullgraph=True, backend="eager")
     assert torch.allclose(compiled(image), network(image), rtol=0, atol=1e-12)
 

@@ -47,7 +47,15 @@ def test_heads_of_other_classes_are_drawn_afresh_and_named():
     assert len(heads) == 10
     assert len(report.loaded) == 126
     assert all(torch.equal(target.state_dict()[name], before[name]) for name in heads)
-    assert "drawn afresh as their shapes differ: heads.0.weight" in report.summary()
+    assert "drawn afresh as their shape or meaning differs: heads.0.weight" in report.summary()
+
+
+def test_heads_of_other_organs_can_be_left_as_drawn_though_they_fit():
+    target = unet()
+    before, report = snapshot(target), init_from(target, unet().state_dict(), fresh=target.class_parts)
+    heads = [name for name in before if name.startswith(("heads.", "fuse."))]
+    assert list(report.reinitialised) == heads
+    assert all(torch.equal(target.state_dict()[name], before[name]) for name in heads)
 
 
 def test_a_part_can_be_taken_alone():
@@ -108,7 +116,7 @@ def test_frozen_parts_stay_frozen_when_the_network_is_put_into_a_bigger_one():
 
 def test_gates_first_and_then_all():
     network = attention_unet()
-    all_but(network, ["gates", "gating"])
+    freeze(network, all_but(network, ["gates", "gating"]))
     before, after = snapshot(network), trained(network)
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"gates", "gating"}
@@ -120,7 +128,7 @@ def test_gates_first_and_then_all():
 @pytest.mark.parametrize("name", ["gate", "", "encoder.9"])
 def test_a_part_that_is_not_there_is_named(name):
     for chosen in (freeze, all_but):
-        with pytest.raises(ValueError, match=f"no part '{name}'; it has encoder, center"):
+        with pytest.raises(ValueError, match=f"part '{name}'; it has encoder, center"):
             chosen(attention_unet(), [name])
 
 
