@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+from machine import describe
 
 from ct_attn.network.build import build_network
 from ct_attn.recipe import read_recipe
@@ -153,20 +153,11 @@ def write_results(queue: Sequence[Training]) -> None:
     head = ["git", "rev-parse", "--short", "HEAD"]
     record = {
         "commit": subprocess.run(head, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip(),
-        "torch": torch.__version__,
-        "processor": processor(),
+        "machine": describe(),
         "scale": SCALE,
         "cohort": COHORT,
     }
     (RESULTS / "network_study.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def processor() -> str:
-    """What /proc/cpuinfo calls the processor, with what it computes bf16 in."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    about = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    formats = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in about.get("flags", "").split()]
-    return f"{about.get('model name', 'unknown')}, {os.cpu_count()} cores, {' '.join(formats) or 'no bf16'}"
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:

@@ -99,6 +99,8 @@ class DoubleConv(nn.Sequential):
 
 def resample(x: Tensor, size: tuple[int, ...], *, align_corners: bool = False) -> Tensor:
     """``x`` [B, C, i, j, k] or [B, C, i, j] brought (tri- or bi-)linearly to the grid ``size``."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
     mode = "trilinear" if x.dim() == 5 else "bilinear"
     return functional.interpolate(x, size=size, mode=mode, align_corners=align_corners)
 
