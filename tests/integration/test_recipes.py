@@ -44,3 +44,42 @@ def test_a_recipe_trains_from_the_command_line(recipe, tiny_manifest, tmp_path):
     trained = load_checkpoint(tmp_path / "run" / "model")
     assert trained.recipe.network.kind == kind
     assert trained.provenance["epoch"] == 0
+
+
+def train(recipe, manifest, output, *options):
+    command = [Path(sys.executable).with_name("ct-attn"), "train", ROOT / "pipelines" / "phantom" / recipe]
+    changes = [word for change in (*SMALL, *NARROW["unet"]) for word in ("--set", change)]
+    return subprocess.run(
+        [*command, "--data", manifest, "-o", output, *changes, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+def test_gates_are_trained_on_a_unets_weights_from_the_command_line(tiny_manifest, tmp_path):
+    assert train("unet.yaml", tiny_manifest, tmp_path / "unet").returncode == 0
+    model = tmp_path / "unet" / "model"
+    gates = train("attention_unet_gates_first.yaml", tiny_manifest, tmp_path / "gates", "--init-from", model)
+    assert gates.returncode == 0, gates.stderr
+    assert "136 tensors loaded, 64 not in the weights" in gates.stderr
+    source, trained = load_checkpoint(model).weights, load_checkpoint(tmp_path / "gates" / "model").weights
+    assert all((trained[name] == tensor).all() for name, tensor in source.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--init-from", "nowhere"), "nowhere/"),
+        (("--pretrained-encoder", "README.md"), "kind unet"),
+        (("--set", "training.freeze=[encodr]"), "'encodr'"),
+    ],
+)
+def test_a_wrong_start_is_one_line_and_leaves_nothing(options, named, tiny_manifest, tmp_path):
+    done = train("unet.yaml", tiny_manifest, tmp_path / "run", *options)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert named.rstrip("/") in done.stderr
+    assert not (tmp_path / "run").exists()
