@@ -62,7 +62,7 @@ COHORT = (
 SCALE = (
     "preprocessing.spacing_mm=[4,4,4]", "training.patch_size=[64,64,48]", "training.batch_size=2",
     "training.epochs=8", "training.batches_per_epoch=50", "training.validate_every=4",
-    "training.learning_rate=3.0e-3", "training.schedule=cosine",
+    "training.optimizer.learning_rate=3.0e-3", "training.optimizer.schedule=cosine",
 )  # fmt: skip
 
 

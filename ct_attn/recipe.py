@@ -53,6 +53,37 @@ class AugmentationConfig(StrictModel):
         return self
 
 
+class OptimizerConfig(StrictModel):
+    """How the weights follow the gradients.
+
+    ``name``: ``adam``; ``adamw``, whose weight decay is apart from the gradient; ``sgd``
+    with Nesterov ``momentum``. ``schedule`` of the learning rate: ``constant``;
+    ``cosine`` or ``poly`` (exponent 0.9, nnU-Net's) down to 0 at the last step; ``step``:
+    times ``factor`` every ``step_epochs``; ``plateau``: times ``factor`` after
+    ``patience_epochs`` without a better validation. ``warmup_epochs``: it rises to its
+    value in the first epochs. ``clip_norm``: gradients are scaled down to this norm.
+    ``accumulate``: batches whose gradients make one step.
+    """
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Amount = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    schedule: Literal["constant", "cosine", "poly", "step", "plateau"] = "constant"
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    step_epochs: Size = 250
+    patience_epochs: Size = 50
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    accumulate: Size = 1
+
+    @model_validator(mode="after")
+    def _warmup_has_an_end(self) -> OptimizerConfig:
+        if self.warmup_epochs and self.schedule == "plateau":
+            raise ValueError("warmup_epochs: not with schedule plateau, which follows the validation alone")
+        return self
+
+
 class FirstStage(StrictModel):
     """In the first ``epochs``, only these ``parts`` of the network train: gates first, then all."""
 
@@ -66,8 +97,9 @@ class TrainingConfig(StrictModel):
     ``patch_size``: voxels of the working grid along R, A and S.
     ``batches_per_epoch`` batches of ``batch_size`` patches make an epoch; the centre of
     a patch lies in each class equally often.
-    ``schedule``: ``constant``, or ``cosine`` from ``learning_rate`` down to 0.
-    ``validate_every``: epochs between validations on whole volumes.
+    ``ema_decay``: validate and keep the exponential moving average of the weights, each
+    step counting 1 minus this. ``early_stopping_epochs``: stop after so many without a
+    better validation. ``validate_every``: epochs between validations on whole volumes.
     ``precision``: ``auto`` takes bf16 where the processor computes in it, else fp32.
     ``freeze``: parts of the network that keep the weights they start with, such as
     ``resnet`` or ``encoder.0``. ``first_stage``: parts that train alone at first.
@@ -81,9 +113,9 @@ class TrainingConfig(StrictModel):
     batch_size: Size = 2
     epochs: Size = 300
     batches_per_epoch: Size = 100
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    weight_decay: Amount = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    early_stopping_epochs: Size | None = None
     validate_every: Size = 10
     precision: Precision = "auto"
     freeze: tuple[str, ...] = ()
@@ -93,7 +125,9 @@ class TrainingConfig(StrictModel):
     augmentation: AugmentationConfig = AugmentationConfig()
 
     @model_validator(mode="after")
-    def _last_epoch_is_validated(self) -> TrainingConfig:
+    def _epochs_fit(self) -> TrainingConfig:
+        if self.optimizer.warmup_epochs >= self.epochs:
+            raise ValueError(f"optimizer.warmup_epochs: fewer than epochs ({self.epochs})")
         if self.epochs % self.validate_every:
             raise ValueError(
                 f"epochs ({self.epochs}) must be a multiple of validate_every ({self.validate_every}), "

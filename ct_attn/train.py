@@ -22,7 +22,7 @@ from ct_attn.manifest import Manifest, choose_fold, file_digest, read_manifest
 from ct_attn.network.transfer import require_parts
 from ct_attn.recipe import Recipe, write_recipe
 from ct_attn.training.attention import keep_attention
-from ct_attn.training.callbacks import EpochLog, KeepBest, RunReport, SaveState, ShowProgress
+from ct_attn.training.callbacks import EpochLog, KeepBest, RunReport, SaveState, ShowProgress, stop_early
 from ct_attn.training.cases import check_labelled, loading, locate
 from ct_attn.training.data import Batches
 from ct_attn.training.module import SegmentationModule
@@ -180,21 +180,24 @@ def _fit(
     half = choose_precision(recipe.training.precision, target) == torch.bfloat16
     provenance = {key: value for key, value in record.items() if key not in ("version", "recipe")}
     log = EpochLog(run.log, recipe.label_scheme.names)
-    attention = keep_attention(module.network, recipe, batches.validation)
+    attention = keep_attention(module.evaluated, recipe, batches.validation)
     trainer = Trainer(
         accelerator=target.type,
         devices=1,
         precision="bf16-mixed" if half else "32-true",
         max_epochs=recipe.training.epochs,
+        accumulate_grad_batches=recipe.training.optimizer.accumulate,
+        gradient_clip_val=recipe.training.optimizer.clip_norm,
         check_val_every_n_epoch=recipe.training.validate_every,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         logger=False,
         callbacks=[
-            KeepBest(module.network, run.model, recipe, provenance),
+            KeepBest(module.evaluated, run.model, recipe, provenance),
             log,
             *([attention] if attention else []),
             RunReport(run.report, recipe, log, attention),
+            *stop_early(recipe.training),
             SaveState(run.state),  # after what it saves
             ShowProgress(progress),
         ],

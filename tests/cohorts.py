@@ -19,7 +19,7 @@ training:
   epochs: 4
   validate_every: 2
   batches_per_epoch: 3
-  learning_rate: 0.01
+  optimizer: {learning_rate: 0.01}
   precision: fp32
 inference: {precision: fp32}
 """

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from rich.progress import Progress, TaskID
 from torch import nn
 
 from ct_attn import atomic
 from ct_attn.atomic import replacing
 from ct_attn.checkpoint import Checkpoint, save_checkpoint
-from ct_attn.recipe import Recipe
+from ct_attn.recipe import Recipe, TrainingConfig
 from ct_attn.report.page import CasePicture
 from ct_attn.report.run_page import write_run_report
 from ct_attn.report.strip import attention_strip
@@ -134,6 +136,21 @@ class RunReport(Callback):
             png=attention_strip(kept.image[..., kept.position].numpy(), kept.label.numpy(), maps),
             alt=f"An axial slice and the coefficients of the gates after epochs {epochs}",
         )
+
+
+class StopEarly(EarlyStopping):
+    """Ends a training that has gone long enough without a better validation, also when resumed."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self.stopped_epoch > 0
+
+
+def stop_early(training: TrainingConfig) -> list[StopEarly]:
+    """The callback that a recipe asks for, if it does."""
+    if training.early_stopping_epochs is None:
+        return []
+    patience = ceil(training.early_stopping_epochs / training.validate_every)
+    return [StopEarly("dsc", mode="max", patience=patience, check_on_train_epoch_end=False)]
 
 
 class SaveState(Callback):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ct_attn.device import channels_last
@@ -17,6 +17,7 @@ from ct_attn.network.build import build_network
 from ct_attn.network.segmenter import Supervised
 from ct_attn.network.transfer import all_but, freeze
 from ct_attn.recipe import Recipe
+from ct_attn.training.optimisation import make_average, make_optimizer, make_schedule
 
 
 class SegmentationModule(LightningModule):
@@ -27,7 +28,24 @@ class SegmentationModule(LightningModule):
         self.recipe = recipe
         self.network = channels_last(build_network(recipe.network, in_channels=1, n_classes=recipe.n_classes))
         self.loss = SegmentationLoss(recipe.loss)
+        decay = recipe.training.ema_decay
+        self.average = None if decay is None else make_average(self.network, decay)
+        self.averaged_steps = 0
         self.validation_dsc: list[list[float]] = []
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated and kept: the average of its weights where there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def on_train_start(self) -> None:
+        self.averaged_steps = self.trainer.global_step  # of a run that goes on
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        """Average where a step was taken: with ``accumulate`` not every batch does."""
+        if self.average is not None and self.trainer.global_step != self.averaged_steps:
+            self.average.update_parameters(self.network)
+        self.averaged_steps = self.trainer.global_step
 
     def on_train_epoch_start(self) -> None:
         freeze(self.network, self.frozen_parts(self.current_epoch))
@@ -50,7 +68,7 @@ class SegmentationModule(LightningModule):
 
     def validation_step(self, case: dict[str, Any], batch_index: int) -> None:
         logits = sliding_window_logits(
-            lambda patch: self.network(patch.contiguous(memory_format=torch.channels_last_3d)),
+            lambda patch: self.evaluated(patch.contiguous(memory_format=torch.channels_last_3d)),
             case["image"][0, 0].float(),
             patch_size=self.recipe.training.patch_size,
             overlap=self.recipe.inference.overlap,
@@ -68,14 +86,9 @@ class SegmentationModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         training = self.recipe.training
-        optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-        )
-        if training.schedule == "constant":
-            return optimizer
-        steps = training.epochs * training.batches_per_epoch
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = make_optimizer(training.optimizer, self.network.parameters())
+        schedule = make_schedule(optimizer, training)
+        return optimizer if schedule is None else {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
 def supervised_loss(loss: SegmentationLoss, supervised: Supervised, labels: Tensor, known: Tensor) -> Tensor:

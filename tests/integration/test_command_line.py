@@ -27,7 +27,7 @@ training:
   epochs: 5
   validate_every: 5
   batches_per_epoch: 20
-  learning_rate: 0.01
+  optimizer: {learning_rate: 0.01}
   schedule: cosine
 """
 
@@ -83,7 +83,8 @@ def test_a_trained_network_finds_spleen_and_kidneys_in_held_out_cases(road):
 def test_an_untrained_network_fails_the_same_floor(road, tmp_path):
     run, masks = tmp_path / "run", tmp_path / "masks"
     succeed("train", road / "recipe.yaml", "--data", road / "cohort" / "manifest.json", "-o", run,
-            "--set", "training.learning_rate=1e-12", "--set", "training.batches_per_epoch=1")  # fmt: skip
+            "--set", "training.optimizer.learning_rate=1e-12",
+            "--set", "training.batches_per_epoch=1")  # fmt: skip
     succeed("predict", "-m", run / "model", "-i", road / "cohort" / "imagesTs", "-o", masks)
     succeed("evaluate", "--truth", road / "cohort" / "labelsTs", "--predicted", masks, "-o", tmp_path)
     assert mean_dsc(tmp_path / "scores.csv") < DSC_FLOOR / 2

@@ -12,13 +12,13 @@ from ct_attn.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, model_dig
 from ct_attn.errors import UserError
 from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
 from ct_attn.network.build import build_network
-from ct_attn.recipe import Recipe, TrainingConfig
+from ct_attn.recipe import OptimizerConfig, Recipe, TrainingConfig
 
 RECIPE = Recipe(
     name="tiny",
     targets={"spleen": ("spleen",), "left kidney": ("left_kidney",)},
     network=AttentionUNetConfig(widths=(2, 3, 4)),
-    training=TrainingConfig(patch_size=(8, 8, 8), learning_rate=3e-3),
+    training=TrainingConfig(patch_size=(8, 8, 8), optimizer=OptimizerConfig(learning_rate=3e-3)),
 )
 PROVENANCE = {"manifest": "sha256:abc", "epoch": 12, "dsc": 0.875}
 

@@ -36,7 +36,7 @@ def test_a_name_is_enough_and_the_rest_is_the_papers():
     assert recipe.label_scheme.codes == {"pancreas": 1, "spleen": 2, "kidney": 3}
     assert recipe.n_classes == 4
     assert recipe.preprocessing.spacing_mm == (2, 2, 2)
-    assert recipe.training.learning_rate == 1e-4
+    assert recipe.training.optimizer.learning_rate == 1e-4
     assert recipe.training.patch_size == (96, 96, 64)
     assert recipe.inference.overlap == 0.5
 
@@ -63,7 +63,12 @@ def test_sections_are_read():
         ),
         ("  epochs: 20", "  epochs: 0", "small.yaml:7", "training.epochs: Input should be greater"),
         ("  epochs: 20", "  epochs: 21", "small.yaml:5", "must be a multiple of validate_every"),
-        ("  epochs: 20", "  learning_rate: .nan", "small.yaml:7", "training.learning_rate"),
+        (
+            "  epochs: 20",
+            "  optimizer: {learning_rate: .nan}",
+            "small.yaml:7",
+            "training.optimizer.learning_rate",
+        ),
         ("  epochs: 20", "  precision: fp8", "small.yaml:7", "training.precision"),
         ("  epochs: 20", "  augmentation: {noise: -1}", "small.yaml:7", "training.augmentation.noise"),
         ("  widths: [4, 8, 16]", "  widths: [4, 8, 0]", "small.yaml:4", "network.unet.widths.2"),
@@ -141,8 +146,12 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     ("override", "place", "value"),
     [
         ("training.epochs=10", ("training", "epochs"), 10),
-        ("training.learning_rate=1e-3", ("training", "learning_rate"), 0.001),  # text to YAML
-        ("training.learning_rate=0.5", ("training", "learning_rate"), 0.5),
+        (
+            "training.optimizer.learning_rate=1e-3",
+            ("training", "optimizer", "learning_rate"),
+            0.001,
+        ),  # text to YAML
+        ("training.optimizer.learning_rate=0.5", ("training", "optimizer", "learning_rate"), 0.5),
         ("training.patch_size=[8, 16, 24]", ("training", "patch_size"), (8, 16, 24)),
         ("training.augmentation.noise=0", ("training", "augmentation", "noise"), 0),
         ("loss.include_background=false", ("loss", "include_background"), False),
@@ -190,9 +199,11 @@ def test_an_override_that_fits_nothing_is_refused(override, what):
     assert "--set" in str(refused.value)
 
 
-@pytest.mark.parametrize("overrides", [(), ("network.kind=attention_unet", "training.learning_rate=1e-7")])
+@pytest.mark.parametrize(
+    "overrides", [(), ("network.kind=attention_unet", "training.optimizer.learning_rate=1e-7")]
+)
 def test_a_written_recipe_reads_back_with_every_field_said(tmp_path, overrides):
-    recipe = parse(TEXT, *overrides, "name='Länge × 3: [x]'", "training.weight_decay=1e-6")
+    recipe = parse(TEXT, *overrides, "name='Länge × 3: [x]'", "training.optimizer.weight_decay=1e-6")
     path = tmp_path / "new" / "recipe.yaml"
     write_recipe(recipe, path)
     assert read_recipe(path) == recipe

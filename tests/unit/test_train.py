@@ -80,6 +80,25 @@ def test_another_seed_gives_other_weights(finished_run, tiny_manifest, tmp_path,
 def test_a_run_stopped_after_an_epoch_and_resumed_ends_with_the_same_weights(
     finished_run, tiny_manifest, tmp_path, silent, monkeypatch
 ):
+    output = tmp_path / "resumed"
+    stop_after(1, tiny_recipe(), tiny_manifest, output, silent, monkeypatch)
+    model = train(tiny_recipe(), tiny_manifest, output, progress=silent, resume=True)
+    assert_same_weights(weights_of(finished_run / "model"), weights_of(model))
+    for name in ("log.csv", "report.html"):
+        assert (output / name).read_bytes() == (finished_run / name).read_bytes()
+
+
+EVERYTHING = (
+    "training.ema_decay=0.5", "training.optimizer.accumulate=2", "training.optimizer.clip_norm=0.1",
+    "training.optimizer.name=sgd", "training.optimizer.momentum=0.9",
+    "training.optimizer.schedule=poly", "training.optimizer.warmup_epochs=1",
+    "training.first_stage={epochs: 1}", "training.validate_every=1",
+)  # fmt: skip
+
+
+def stop_after(epoch, recipe, manifest, output, progress, monkeypatch):
+    """Train as far as the end of ``epoch``, and no further."""
+
     class PowerCut(BaseException):
         pass
 
@@ -87,18 +106,49 @@ def test_a_run_stopped_after_an_epoch_and_resumed_ends_with_the_same_weights(
 
     def save_then_stop(self, trainer, pl_module):
         save(self, trainer, pl_module)
-        if trainer.current_epoch == 1:
+        if trainer.current_epoch == epoch:
             raise PowerCut
 
-    output = tmp_path / "resumed"
     with monkeypatch.context() as patch:
         patch.setattr(SaveState, "on_train_epoch_end", save_then_stop)
         with pytest.raises(PowerCut):
-            train(tiny_recipe(), tiny_manifest, output, progress=silent)
-    model = train(tiny_recipe(), tiny_manifest, output, progress=silent, resume=True)
-    assert_same_weights(weights_of(finished_run / "model"), weights_of(model))
+            train(recipe, manifest, output, progress=progress)
+
+
+def test_average_schedule_and_momentum_survive_a_stop(tiny_manifest, tmp_path, silent, monkeypatch):
+    recipe = tiny_recipe(*EVERYTHING)
+    train(recipe, tiny_manifest, tmp_path / "whole", progress=silent)
+    stop_after(1, recipe, tiny_manifest, tmp_path / "resumed", silent, monkeypatch)
+    train(recipe, tiny_manifest, tmp_path / "resumed", progress=silent, resume=True)
+    states = [
+        torch.load(tmp_path / run / "state.ckpt", weights_only=True)["state_dict"]
+        for run in ("whole", "resumed")
+    ]
+    assert_same_weights(*states)
     for name in ("log.csv", "report.html"):
-        assert (output / name).read_bytes() == (finished_run / name).read_bytes()
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "resumed" / name).read_bytes()
+
+
+def test_the_average_of_the_weights_is_what_is_kept(tiny_manifest, tmp_path, silent):
+    recipe = tiny_recipe("training.ema_decay=0.5", "training.epochs=1", "training.validate_every=1")
+    kept = weights_of(train(recipe, tiny_manifest, tmp_path / "run", progress=silent))
+    state = torch.load(tmp_path / "run" / "state.ckpt", weights_only=True)["state_dict"]
+    for name, tensor in kept.items():
+        assert torch.equal(tensor, state[f"average.module.{name}"])
+    assert not torch.equal(kept["center.0.0.weight"], state["network.center.0.0.weight"])
+
+
+def test_a_training_without_gain_stops_early_and_stays_stopped(tiny_manifest, tmp_path, silent):
+    recipe = tiny_recipe(
+        "training.optimizer.learning_rate=1e-30", "training.early_stopping_epochs=1",
+        "training.epochs=20", "training.validate_every=1", "training.batches_per_epoch=1",
+        "training.ema_decay=0.99999",
+    )  # fmt: skip
+    train(recipe, tiny_manifest, tmp_path / "run", progress=silent)
+    log = (tmp_path / "run" / "log.csv").read_bytes()
+    assert log.count(b"\n") < 12
+    train(recipe, tiny_manifest, tmp_path / "run", progress=silent, resume=True)
+    assert (tmp_path / "run" / "log.csv").read_bytes() == log
 
 
 def test_resuming_a_finished_run_changes_nothing(finished_run, tiny_manifest, tmp_path, silent):
@@ -118,7 +168,7 @@ def test_a_folder_with_files_is_refused_without_resume(tiny_manifest, tmp_path, 
 def test_resuming_with_another_recipe_is_refused(finished_run, tiny_manifest, silent):
     with pytest.raises(UserError, match="another recipe"):
         train(
-            tiny_recipe("training.learning_rate=0.5"),
+            tiny_recipe("training.optimizer.learning_rate=0.5"),
             tiny_manifest,
             finished_run,
             progress=silent,

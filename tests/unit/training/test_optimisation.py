@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from ct_attn.recipe import OptimizerConfig, TrainingConfig
+from ct_attn.training.optimisation import make_average, make_optimizer, make_schedule
+
+
+def rates(epochs=4, batches=5, **optimizer):
+    """The learning rate of every step."""
+    config = TrainingConfig(
+        epochs=epochs,
+        batches_per_epoch=batches,
+        validate_every=1,
+        optimizer=OptimizerConfig(learning_rate=1.0, **optimizer),
+    )
+    weight = torch.nn.Parameter(torch.zeros(1))
+    moving = make_optimizer(config.optimizer, [weight])
+    schedule = make_schedule(moving, config)
+    seen = []
+    for _ in range(epochs * -(-batches // config.optimizer.accumulate)):
+        seen.append(moving.param_groups[0]["lr"])
+        weight.grad = torch.ones(1)
+        moving.step()
+        if schedule:
+            schedule["scheduler"].step()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
+)
+def test_the_optimizer_is_the_one_asked_for(name, kind):
+    config = OptimizerConfig(name=name, learning_rate=0.5, weight_decay=0.1, momentum=0.9)
+    optimizer = make_optimizer(config, [torch.nn.Parameter(torch.zeros(1))])
+    assert type(optimizer) is kind
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["weight_decay"], group["fused"]) == (0.5, 0.1, True)
+    if name == "sgd":
+        assert (group["momentum"], group["nesterov"]) == (0.9, True)
+
+
+def test_a_clipped_optimizer_is_not_fused():
+    optimizer = make_optimizer(OptimizerConfig(clip_norm=1.0), [torch.nn.Parameter(torch.zeros(1))])
+    assert not optimizer.param_groups[0]["fused"]
+
+
+def test_a_constant_rate_stays():
+    assert rates() == [1.0] * 20
+
+
+def test_a_cosine_falls_to_half_in_the_middle_and_towards_0():
+    seen = rates(schedule="cosine")
+    assert seen[0] == 1.0
+    assert seen[10] == pytest.approx(0.5)
+    assert 0 < seen[-1] < 0.01
+
+
+def test_poly_falls_with_the_exponent_of_nnunet():
+    assert rates(schedule="poly") == pytest.approx([(1 - step / 20) ** 0.9 for step in range(20)])
+
+
+def test_steps_halve_after_their_epochs():
+    assert rates(schedule="step", step_epochs=2) == [1.0] * 10 + [0.5] * 10
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "poly", "step"])
+def test_a_warmup_rises_and_then_begins_the_schedule(schedule):
+    seen = rates(schedule=schedule, warmup_epochs=1, step_epochs=1)
+    assert seen[:5] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
+    assert seen[5:] == pytest.approx(rates(epochs=3, schedule=schedule, step_epochs=1))
+
+
+def test_accumulated_batches_are_one_step():
+    assert len(rates(schedule="cosine", accumulate=2)) == 4 * 3
+    assert (
+        rates(schedule="step", step_epochs=1, accumulate=2)
+        == [1.0] * 3 + [0.5] * 3 + [0.25] * 3 + [0.125] * 3
+    )
+
+
+def test_a_plateau_follows_the_validation_score():
+    training = TrainingConfig(
+        epochs=100, validate_every=10, optimizer=OptimizerConfig(schedule="plateau", patience_epochs=30)
+    )
+    optimizer = make_optimizer(training.optimizer, [torch.nn.Parameter(torch.zeros(1))])
+    schedule = make_schedule(optimizer, training)
+    assert isinstance(schedule["scheduler"], ReduceLROnPlateau)
+    assert (schedule["monitor"], schedule["frequency"]) == ("dsc", 10)
+    for _ in range(5):  # one that is best, three that are borne, one too many
+        schedule["scheduler"].step(0.5)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5e-4)
+
+
+def test_the_average_follows_weights_and_statistics_slowly_and_asks_for_no_gradient():
+    network = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1))
+    average = make_average(network, 0.9)
+    average.update_parameters(network)  # the first is taken whole
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with torch.no_grad():
+        network[0].weight += 1
+        network[1].running_mean += 1
+    average.update_parameters(network)
+    averaged = average.module.state_dict()
+    assert torch.allclose(averaged["0.weight"], before["0.weight"] + 0.1)
+    assert torch.allclose(averaged["1.running_mean"], before["1.running_mean"] + 0.1)
+    assert not any(parameter.requires_grad for parameter in average.parameters())
