@@ -151,6 +151,32 @@ def train(
 
 
 @app.command()
+def plan(
+    data: Annotated[Path, typer.Option(help="The manifest of the data set.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The recipe to write (.yaml).")],
+    memory_gib: Annotated[
+        float | None, typer.Option("--memory", help="GiB a training may use; default: most of what is free.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Propose a recipe for a data set and this machine, and say why."""
+    from ct_attn.plan import plan as run
+    from ct_attn.recipe import write_recipe
+
+    if output.exists():
+        raise UserError(
+            output, expected="a new file", found="one that exists", remedy="choose another -o or remove it"
+        )
+    memory_bytes = None if memory_gib is None else memory_gib * 2**30
+    with _progress() as progress:
+        made = run(data, progress=progress, memory_bytes=memory_bytes, device=device)
+    write_recipe(made.recipe, output)
+    for reason in made.reasons:
+        stdout.print(reason, markup=False)
+    stdout.print(f"recipe  {output}")
+
+
+@app.command()
 def predict(
     model: Annotated[Path, typer.Option("-m", "--model", help="The model folder of a training run.")],
     source: Annotated[
