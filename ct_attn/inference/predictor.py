@@ -15,6 +15,7 @@ from ct_attn.inference.restore import restore_mask, restore_values
 from ct_attn.inference.sliding_window import sliding_window_logits
 from ct_attn.labels import LabelScheme
 from ct_attn.network.attention_unet import AttentionUNet
+from ct_attn.network.folding import folded
 from ct_attn.preprocessing import Prepared, prepare
 from ct_attn.recipe import Recipe
 from ct_attn.volume import Mask, Volume
@@ -38,7 +39,7 @@ class Predictor:
         self.recipe = recipe
         self.device = device
         self.precision = choose_precision(recipe.inference.precision, device)
-        self.network = channels_last(network.to(device))
+        self.network = channels_last(folded(network).to(device))
 
     @classmethod
     def load(cls, model: Path, *, device: str = "auto") -> Predictor:
