@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -120,6 +119,7 @@ def main() -> None:
         "rounds": options.rounds,
         "networks": measure(image, dtype, options.rounds),
     }
+    RESULTS.mkdir(exist_ok=True)
     suffix = f"{device.type}_{'bf16' if dtype == torch.bfloat16 else 'fp32'}"
     (RESULTS / f"networks_{suffix}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     text = table(result)
@@ -180,9 +180,15 @@ def peak_gib(network: Segmenter, image: Tensor, dtype: torch.dtype, run: Callabl
         return (torch.cuda.max_memory_allocated() - before) / 2**30
     small = image[..., :32, :32, :32].contiguous(memory_format=torch.channels_last_3d)
     run(network, small, dtype)  # libraries set up what they keep
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = highest_rss_gib()
     run(network, image, dtype)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
+    return highest_rss_gib() - before
+
+
+def highest_rss_gib() -> float:
+    """Of this process since it started; getrusage would count the parent's before the fork too."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 
 def in_fresh_process(name: str, which: str, image: Tensor, dtype: torch.dtype) -> float:

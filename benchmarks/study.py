@@ -145,6 +145,7 @@ def write_results(queue: Sequence[Training]) -> None:
         for training in queue
         for row in csv.DictReader(training.scores.open(encoding="utf-8"))
     ]
+    RESULTS.mkdir(exist_ok=True)
     with (RESULTS / "network_study.csv").open("w", encoding="utf-8", newline="") as out:
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
         writer.writeheader()

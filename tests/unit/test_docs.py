@@ -40,6 +40,11 @@ def test_every_command_is_in_the_readme(command):
     assert f"ct-attn {command}" in (ROOT / "README.md").read_text()
 
 
+def test_the_studys_table_is_the_one_that_was_measured():
+    table = (ROOT / "benchmarks" / "results" / "network_study.md").read_text()
+    assert table in (ROOT / "docs" / "study.md").read_text()
+
+
 def test_every_room_is_in_the_architecture():
     text = (ROOT / "docs" / "architecture.md").read_text()
     for entry in (ROOT / "ct_attn").iterdir():
