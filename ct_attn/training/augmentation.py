@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import radians
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from monai.transforms import (
     RandSimulateLowResolution,
 )
 from monai.transforms.transform import RandomizableTransform
+from monai.utils import convert_to_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -79,16 +80,16 @@ def region_positions(
 
 def read_region(array: Tensor, start: Shape3, size: Shape3) -> Tensor:
     """The box of ``size`` from ``start`` of ``array`` [I, J, K], a float32 copy; 0 outside it."""
-    inside = [
-        slice(max(begin, 0), max(begin, 0, min(begin + side, length)))
-        for begin, side, length in zip(start, size, array.shape, strict=True)
-    ]
-    box = array[tuple(inside)].to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-    before = [part.start - begin for part, begin in zip(inside, start, strict=True)]
-    after = [side - done - b for side, done, b in zip(size, box.shape, before, strict=True)]
-    if not any(before) and not any(after):
-        return box
-    return functional.pad(box, [before[2], after[2], before[1], after[1], before[0], after[0]])
+    low = [max(begin, 0) for begin in start]
+    high = [min(begin + side, end) for begin, side, end in zip(start, size, array.shape, strict=True)]
+    inside = array[tuple(slice(first, max(first, end)) for first, end in zip(low, high, strict=True))]
+    if tuple(inside.shape) == size:
+        return inside.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    region = torch.zeros(size)
+    if inside.numel():
+        place = zip(start, low, high, strict=True)
+        region[tuple(slice(first - begin, end - begin) for begin, first, end in place)] = inside
+    return region
 
 
 def sample_in_plane(
@@ -149,4 +150,4 @@ class IntensityChanges:
             if name in self.switched_on:
                 change.set_random_state(seed=int(seed))
                 image = change(image)
-        return torch.as_tensor(image)
+        return cast(Tensor, convert_to_tensor(image, track_meta=False))

@@ -12,10 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -99,16 +98,46 @@ def fill(
     :class:`UserError` when a case cannot be used or ``folder`` not be written to.
     """
     load = loading(source, preprocessing, target)
+    n_classes = len(target.structures) + 1
     cached = []
     for case in cases:
         key = _key(case, source=source, target=target, preprocessing=preprocessing)
         file = folder / f"{case.case_id}-{key[:16]}.safetensors"
         if not _is_whole(file, key):
-            _write(load(case), file, key, n_classes=len(target.structures) + 1)
+            prepared = load(case)
+            write_entry(prepared["image"][0], prepared["label"][0], file, key=key, n_classes=n_classes)
         known = tuple(known_classes(target, case.labelled_organs))
         cached.append(CachedCase(case_id=case.case_id, file=file, known=known))
         on_case()
     return cached
+
+
+def write_entry(image: Tensor, label: Tensor, file: Path, *, key: str, n_classes: int) -> None:
+    """Write ``image`` float16 and ``label`` uint8 [I, J, K] as an entry, whole or not at all.
+
+    Raises :class:`UserError` when there is no room or no permission.
+    """
+    runs = find_runs(label.numpy(), n_classes)
+    tensors = {
+        "image": image.contiguous(),
+        "label": label.contiguous(),
+        **{name: getattr(runs, name) for name in _RUNS},
+    }
+    digest = hashlib.sha256()
+    for name in _ON_DISK:
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    header = {"format": FORMAT, "key": key, "digest": digest.hexdigest()}
+    try:
+        with replacing(file) as partial:
+            save_file(tensors, partial, metadata=header)
+    except (OSError, SafetensorError) as error:
+        size_mb = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
+        raise UserError(
+            file.parent,
+            expected=f"a folder with room for a prepared case ({size_mb:.0f} MB)",
+            found=getattr(error, "strerror", None) or str(error),
+            remedy="make room or choose another --cache",
+        ) from error
 
 
 def choose_folder(manifest: Path, *, otherwise: Path) -> Path:
@@ -143,27 +172,6 @@ def _source_digest(path: Path) -> str:
         return file_digest(path)
     digests = sorted(file_digest(file) for file in path.iterdir() if file.is_file())
     return f"sha256:{hashlib.sha256(' '.join(digests).encode()).hexdigest()}"
-
-
-def _write(prepared: dict[Hashable, Any], file: Path, key: str, *, n_classes: int) -> None:
-    image, label = (prepared[name][0].contiguous() for name in ("image", "label"))
-    runs = find_runs(label.numpy(), n_classes)
-    tensors = {"image": image, "label": label, **{name: getattr(runs, name) for name in _RUNS}}
-    digest = hashlib.sha256()
-    for name in _ON_DISK:
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
-    header = {"format": FORMAT, "key": key, "digest": digest.hexdigest()}
-    try:
-        with replacing(file) as partial:
-            save_file(tensors, partial, metadata=header)
-    except (OSError, SafetensorError) as error:
-        size_mb = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
-        raise UserError(
-            file.parent,
-            expected=f"a folder with room for a prepared case ({size_mb:.0f} MB)",
-            found=getattr(error, "strerror", None) or str(error),
-            remedy="make room or choose another --cache",
-        ) from error
 
 
 def _is_whole(file: Path, key: str) -> bool:
