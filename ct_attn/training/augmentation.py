@@ -92,12 +92,10 @@ def read_region(array: Tensor, start: Shape3, size: Shape3) -> Tensor:
     return region
 
 
-def sample_in_plane(
-    array: Tensor, positions: NDArray[np.float64], start_k: int, size_k: int, *, mode: str
-) -> Tensor:
+def sample_linearly(array: Tensor, positions: NDArray[np.float64], start_k: int, size_k: int) -> Tensor:
     """``array`` [I, J, K] at ``positions`` [I', J', 2] in each of ``size_k`` slices: float32 [I', J', K'].
 
-    ``mode`` is ``bilinear`` or ``nearest``. Only the box that holds the positions is read.
+    Only the box that holds the positions is read; outside ``array`` it is 0.
     """
     last = np.array(array.shape[:2]) - 1
     low = np.clip(np.floor(positions.min(axis=(0, 1))), 0, last).astype(int)
@@ -107,8 +105,21 @@ def sample_in_plane(
     # grid_sample counts from -1 to 1 between the outer edges of the outer voxels, last axis first.
     grid = torch.from_numpy((2 * (positions - low) + 1) / sides - 1).to(torch.float32).flip(-1)
     slices = box.permute(2, 0, 1)[None]  # the slices are channels
-    sampled = functional.grid_sample(slices, grid[None], mode=mode, padding_mode="zeros", align_corners=False)
+    sampled = functional.grid_sample(
+        slices, grid[None], mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     return sampled[0].permute(1, 2, 0).contiguous()
+
+
+def sample_nearest(array: Tensor, positions: NDArray[np.float64], start_k: int, size_k: int) -> Tensor:
+    """The same with the value of the nearest voxel, in the type of ``array``."""
+    nearest = torch.from_numpy(np.rint(positions).astype(np.int64))
+    last = torch.tensor(array.shape[:2]) - 1
+    i, j = nearest.clamp(min=torch.zeros_like(last), max=last).unbind(-1)
+    low, high = max(start_k, 0), max(start_k, 0, min(start_k + size_k, array.shape[2]))
+    values = array[:, :, low:high][i, j]
+    values[((nearest < 0) | (nearest > last)).any(dim=-1)] = 0
+    return functional.pad(values, [low - start_k, size_k - (low - start_k) - values.shape[2]])
 
 
 class RandNoise(RandGaussianNoise):

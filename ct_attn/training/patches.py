@@ -16,7 +16,8 @@ from ct_attn.training.augmentation import (
     draw_pose,
     read_region,
     region_positions,
-    sample_in_plane,
+    sample_linearly,
+    sample_nearest,
 )
 from ct_attn.training.cache import CachedCase, MappedCase
 from ct_attn.volume import Shape3
@@ -59,9 +60,8 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
             return read_region(case.image, start, size), read_region(case.label, start, size).to(torch.uint8)
         spacing_mm = self.recipe.preprocessing.spacing_mm
         where = region_positions(start, size, pose, (spacing_mm[0], spacing_mm[1]))
-        image = sample_in_plane(case.image, where, start[2], size[2], mode="bilinear")
-        label = sample_in_plane(case.label, where, start[2], size[2], mode="nearest")
-        return image, label.to(torch.uint8)
+        image = sample_linearly(case.image, where, start[2], size[2])
+        return image, sample_nearest(case.label, where, start[2], size[2])
 
     def _flip(
         self, image: Tensor, label: Tensor, known: Tensor, rng: np.random.Generator

@@ -18,7 +18,8 @@ from ct_attn.training.augmentation import (
     draw_pose,
     read_region,
     region_positions,
-    sample_in_plane,
+    sample_linearly,
+    sample_nearest,
 )
 
 SQUARE = (1.0, 1.0)
@@ -87,10 +88,10 @@ def test_sampling_in_plane_is_monais_affine_in_3d():
     matrix = np.eye(4)
     matrix[:2, :2] = np.array([[cos, -sin], [sin, cos]]) * pose.zoom
     matrix[:2, 3] = 0.1 * 24, -0.05 * 20
-    for mode in ("bilinear", "nearest"):
+    for mode, sample in (("bilinear", sample_linearly), ("nearest", sample_nearest)):
         affine = Affine(affine=matrix, padding_mode="zeros", mode=mode, image_only=True)
         expected = affine(volume[None])[0].as_tensor()
-        sampled = sample_in_plane(volume, where, 0, 5, mode=mode)
+        sampled = sample(volume, where, 0, 5)
         assert (sampled - expected).abs().gt(1e-4).float().mean() < (0.001 if mode == "nearest" else 1e-9)
 
 
@@ -112,12 +113,15 @@ def test_a_region_is_what_the_array_has_there_and_zero_elsewhere(start, size, sh
 @given(st.tuples(st.floats(-30, 30), st.floats(-30, 30)), st.integers(-3, 5))
 def test_positions_far_outside_a_volume_are_zero(shift, start_k):
     where = region_positions((0, 0, 0), (4, 4, 3), Pose(), SQUARE) + np.array(shift)
-    sampled = sample_in_plane(torch.ones(5, 1, 4), where, start_k, 3, mode="nearest")
-    inside = ((where > -0.49) & (where < np.array([4.49, 0.49]))).all(axis=-1)
+    far = ((where <= -1) | (where >= np.array([5, 1]))).any(axis=-1)
+    near = ((where > -0.49) & (where < np.array([4.49, 0.49]))).all(axis=-1)
     slices = torch.tensor([0 <= start_k + k < 4 for k in range(3)])
-    assert torch.equal(sampled[torch.from_numpy(inside)] > 0, slices.expand(int(inside.sum()), 3))
-    outside = ((where < -0.51) | (where > np.array([4.51, 0.51]))).any(axis=-1)
-    assert not sampled[torch.from_numpy(outside)].any()
+    for sample in (sample_linearly, sample_nearest):
+        sampled = sample(torch.ones(5, 1, 4), where, start_k, 3)
+        assert sampled.shape == (4, 4, 3)
+        assert not sampled[torch.from_numpy(far)].any()
+        seen = sampled[torch.from_numpy(near)] > 0
+        assert torch.equal(seen, slices.expand(len(seen), 3))
 
 
 OFF = {
