@@ -134,6 +134,14 @@ def train(
     pretrained_encoder: Annotated[
         Path | None, typer.Option(help="Weights for a ResNet encoder (.safetensors or .pth).")
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for prepared cases [default: .ct_attn_cache beside the manifest, or where that "
+            "cannot be written, cache in the run's folder].",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Train a recipe's network on a manifest's cases."""
@@ -145,7 +153,15 @@ def train(
     start = Start(model=init_from, parts=tuple(init_part or ()), encoder=pretrained_encoder)
     with _progress() as progress:
         model = run(
-            checked, data, output, progress=progress, fold=fold, start=start, resume=resume, device=device
+            checked,
+            data,
+            output,
+            progress=progress,
+            fold=fold,
+            start=start,
+            resume=resume,
+            device=device,
+            cache=cache,
         )
     stdout.print(f"model  {model}")
 

@@ -95,6 +95,9 @@ class LabelScheme:
 
 KIDNEYS = ("left_kidney", "right_kidney")
 
+#: What an organ is in the mirror image of a patient; the others stay what they are.
+MIRRORED = {"left_kidney": "right_kidney", "right_kidney": "left_kidney"}
+
 #: What label files on disk hold: sides kept apart.
 DISK_SCHEME = LabelScheme.from_names({organ: code for code, organ in enumerate(ORGANS, start=1)})
 
@@ -133,6 +136,22 @@ def known_classes(scheme: LabelScheme, labelled_organs: Collection[str]) -> list
     labelled is for the loss to heed.
     """
     return [True, *(set(structure.organs) <= set(labelled_organs) for structure in scheme.structures)]
+
+
+def mirrored_codes(scheme: LabelScheme) -> tuple[int, ...]:
+    """The code that each code 0 to 255 has in the mirror image of a patient, left for right.
+
+    Codes without a meaning stay. Raises ``ValueError`` when the mirror image of a
+    structure is none of ``scheme`` (a left kidney where right ones have no code).
+    """
+    table = list(range(256))
+    for structure in scheme.structures:
+        mirrored = {MIRRORED.get(organ, organ) for organ in structure.organs}
+        twin = next((other for other in scheme.structures if set(other.organs) == mirrored), None)
+        if twin is None:
+            raise ValueError(f"the mirror image of {structure.name} has no code of its own")
+        table[structure.code] = twin.code
+    return tuple(table)
 
 
 def comparable_structures(truth: LabelScheme, predicted: LabelScheme) -> LabelScheme:

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ct_attn import atomic
 from ct_attn.errors import UserError
-from ct_attn.labels import PAPER_TARGETS, LabelScheme
+from ct_attn.labels import PAPER_TARGETS, LabelScheme, mirrored_codes
 from ct_attn.losses import LossConfig
 from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import NetworkConfig
@@ -30,26 +30,43 @@ Zoom = Annotated[float, Field(gt=0)]
 
 
 class AugmentationConfig(StrictModel):
-    """Random changes to training patches. 0 switches a change off.
+    """Random changes to training patches. 0 (of ``flip_axes``: none) switches a change off.
 
     ``affine_probability``: share of patches that are turned, moved and zoomed in plane.
-    ``rotation_degrees``, ``shift_fraction`` (of the patch), ``zoom`` bound that change.
-    ``noise``, ``brightness``: standard deviation and bound in units of the HU window.
-    ``contrast``: bound of the relative change around the patch's mean.
+    ``rotation_degrees``, ``shift_fraction`` (of the patch) bound that change. ``zoom``:
+    range of the sides of the region that a patch shows, relative to the patch; 1.3 shows
+    more of the patient, and smaller. Each of both axes has its own.
+    ``flip_axes``: axes along which every second patch is mirrored. Along R, left and
+    right kidney change their codes.
+    ``intensity_probability``: share of patches that have each of the next four changes.
+    ``noise``: largest standard deviation, and ``brightness``: bound, in units of the HU
+    window. ``contrast``: bound of the relative change around the patch's mean.
+    ``gamma``: the exponent lies between 1 / (1 + gamma) and 1 + gamma.
+    ``resolution_probability``: share of patches that have each of the next two changes.
+    ``blur_voxels``: largest standard deviation. ``low_resolution``: the patch is sampled
+    as if voxels were longer by up to this fraction, and back.
     """
 
     affine_probability: Fraction = 0.5
     rotation_degrees: Amount = 15.0
-    shift_fraction: Amount = 0.05
-    zoom: tuple[Zoom, Zoom] = (0.85, 1.15)
+    shift_fraction: Amount = 0.1
+    zoom: tuple[Zoom, Zoom] = (0.7, 1.3)
+    flip_axes: tuple[Literal["R", "A", "S"], ...] = ()
+    intensity_probability: Fraction = 0.5
     noise: Amount = 0.03
     brightness: Amount = 0.05
     contrast: Amount = 0.15
+    gamma: Amount = 0.2
+    resolution_probability: Fraction = 0.1
+    blur_voxels: Amount = 1.0
+    low_resolution: Amount = 1.0
 
     @model_validator(mode="after")
-    def _zoom_is_a_range(self) -> AugmentationConfig:
+    def _is_consistent(self) -> AugmentationConfig:
         if self.zoom[0] > self.zoom[1]:
             raise ValueError("zoom: the first value may not exceed the second")
+        if len(set(self.flip_axes)) != len(self.flip_axes):
+            raise ValueError("flip_axes: name each axis once")
         return self
 
 
@@ -162,6 +179,11 @@ class Recipe(StrictModel):
         if not self.targets:
             raise ValueError("targets: name at least one")
         _ = self.label_scheme  # raises when targets are not disjoint unions of known organs
+        if "R" in self.training.augmentation.flip_axes:
+            try:
+                mirrored_codes(self.label_scheme)
+            except ValueError as error:
+                raise ValueError(f"training.augmentation.flip_axes: no R, for {error}") from error
         if self.network.dims != 3:
             raise ValueError(
                 "network.dims: a recipe trains on volumes, so the network must have 3 dimensions"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
@@ -22,13 +20,12 @@ from ct_attn.manifest import Manifest, choose_fold, file_digest, read_manifest
 from ct_attn.network.transfer import require_parts
 from ct_attn.recipe import Recipe, write_recipe
 from ct_attn.training.attention import keep_attention
+from ct_attn.training.cache import CachedCase, choose_folder, fill
 from ct_attn.training.callbacks import EpochLog, KeepBest, RunReport, SaveState, ShowProgress, stop_early
-from ct_attn.training.cases import check_labelled, loading, locate
+from ct_attn.training.cases import CaseFiles, check_labelled, locate
 from ct_attn.training.data import Batches
 from ct_attn.training.module import SegmentationModule
 from ct_attn.training.start import Start, take_weights
-
-PreparedCase = dict[Hashable, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +59,11 @@ class RunFolder:
     def state(self) -> Path:
         return self.path / "state.ckpt"
 
+    @property
+    def cache(self) -> Path:
+        """Prepared cases, where there is no better place; no sign of a run."""
+        return self.path / "cache"
+
 
 def train(
     recipe: Recipe,
@@ -73,10 +75,13 @@ def train(
     start: Start | None = None,
     resume: bool = False,
     device: str = "auto",
+    cache: Path | None = None,
 ) -> Path:
     """Train ``recipe`` on all folds but ``fold`` and return the folder of the best model.
 
-    The weights are drawn from the recipe's seed, save those that ``start`` names.
+    The weights are drawn from the recipe's seed, save those that ``start`` names. The
+    prepared cases are kept in the folder ``cache``; by default it lies beside the
+    manifest, or where that cannot be written, in ``output``.
 
     Writes into ``output``: ``model/`` (best validation DSC), ``recipe.yaml``,
     ``run.json``, ``log.csv``, ``report.html`` and ``state.ckpt``. Raises :class:`UserError` when
@@ -88,7 +93,11 @@ def train(
     record = {**_record(recipe, manifest_path, fold), **start.digests()}
     _claim(run, record, resume=resume)
     module = _module(recipe, start, progress)
-    training, validation = _load(recipe, manifest, manifest_path, fold, progress)
+    sides = choose_fold(manifest, fold, path=manifest_path)
+    check_labelled(manifest.training, recipe.label_scheme, manifest_path)
+    files = [locate(cases, manifest_path) for cases in sides]
+    folder = cache or choose_folder(manifest_path, otherwise=run.cache)
+    training, validation = _prepare(files, recipe, manifest, folder, progress)
     write_recipe(recipe, run.recipe)
     atomic.write_text(run.record, json.dumps(record, indent=1) + "\n")
     _quiet_lightning()
@@ -109,7 +118,7 @@ def _record(recipe: Recipe, manifest_path: Path, fold: int) -> dict[str, str | i
 def _claim(run: RunFolder, record: dict[str, str | int], *, resume: bool) -> None:
     """Make sure that ``run`` is new, or when resuming, that it is the same run."""
     if not resume:
-        if run.path.exists() and any(run.path.iterdir()):
+        if run.path.exists() and any(path != run.cache for path in run.path.iterdir()):
             raise UserError(
                 run.path,
                 expected="a new or empty output folder",
@@ -130,22 +139,23 @@ def _claim(run: RunFolder, record: dict[str, str | int], *, resume: bool) -> Non
         )
 
 
-def _load(
-    recipe: Recipe, manifest: Manifest, path: Path, fold: int, progress: Progress
-) -> tuple[list[PreparedCase], list[PreparedCase]]:
-    """The training and the validation cases of ``fold``, read and prepared."""
-    sides = choose_fold(manifest, fold, path=path)
-    check_labelled(manifest.training, recipe.label_scheme, path)
-    files = [locate(cases, path) for cases in sides]
-    load = loading(manifest.label_scheme, recipe.preprocessing, recipe.label_scheme)
-    task = progress.add_task("reading and preparing cases", total=len(manifest.training))
-    prepared: list[list[PreparedCase]] = []
-    for side in files:
-        prepared.append([])
-        for case in side:
-            prepared[-1].append(load(case))
-            progress.advance(task)
-    return prepared[0], prepared[1]
+def _prepare(
+    sides: list[list[CaseFiles]], recipe: Recipe, manifest: Manifest, folder: Path, progress: Progress
+) -> list[list[CachedCase]]:
+    """The cases of both sides of a fold, in the cache ``folder``."""
+    progress.console.print(f"prepared cases are kept in {folder}", markup=False, soft_wrap=True)
+    task = progress.add_task("preparing cases", total=sum(map(len, sides)))
+    return [
+        fill(
+            cases,
+            folder,
+            source=manifest.label_scheme,
+            target=recipe.label_scheme,
+            preprocessing=recipe.preprocessing,
+            on_case=lambda: progress.advance(task),
+        )
+        for cases in sides
+    ]
 
 
 def _module(recipe: Recipe, start: Start, progress: Progress) -> SegmentationModule:

@@ -28,7 +28,7 @@ class KeepAttention(Callback):
         image, label = (torch.as_tensor(case[key])[0] for key in ("image", "label"))
         self.slab, self.position = _slab_around(label, recipe.training.patch_size[2])
         self.image = image[..., self.slab].float().contiguous()
-        self.label = label[..., self.slab][..., self.position].to(torch.uint8)
+        self.label = label[..., self.slab][..., self.position].to(torch.uint8, copy=True)
         self.maps: dict[int, dict[str, Tensor]] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

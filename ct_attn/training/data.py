@@ -5,11 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from ct_attn.recipe import Recipe
+from ct_attn.training.cache import CachedCase
 from ct_attn.training.patches import PatchDataset
+
+
+class WholeCases(Sequence[dict[str, Any]]):
+    """Prepared cases as a whole, each read from the cache when it is asked for.
+
+    An item holds ``case_id``, ``image`` float16 and ``label`` uint8 [1, I, J, K], and
+    ``known`` bool [C].
+    """
+
+    def __init__(self, cases: Sequence[CachedCase]) -> None:
+        self.cases = cases
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: Any) -> Any:
+        case = self.cases[index]
+        mapped = case.open()
+        return {
+            "case_id": case.case_id,
+            "image": mapped.image[None],
+            "label": mapped.label[None],
+            "known": torch.tensor(case.known),
+        }
 
 
 class Batches(LightningDataModule):
@@ -18,18 +44,18 @@ class Batches(LightningDataModule):
     The Trainer must reload training data every epoch: the epoch decides the patches.
     """
 
-    def __init__(self, recipe: Recipe, training: Sequence[Any], validation: Sequence[Any]) -> None:
+    def __init__(
+        self, recipe: Recipe, training: Sequence[CachedCase], validation: Sequence[CachedCase]
+    ) -> None:
         super().__init__()
         self.recipe = recipe
         self.training = training
-        self.validation = validation
+        self.validation = WholeCases(validation)
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
         config = self.recipe.training
-        patches = PatchDataset(
-            self.training, config, n_classes=self.recipe.n_classes, epoch=self.trainer.current_epoch
-        )
+        patches = PatchDataset(self.training, self.recipe, epoch=self.trainer.current_epoch)
         return DataLoader(patches, batch_size=config.batch_size, num_workers=config.workers)
 
     def val_dataloader(self) -> DataLoader[Any]:

@@ -3,94 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import radians
-from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import (
-    Compose,
-    RandAffined,
-    RandCropByLabelClassesd,
-    RandGaussianNoised,
-    RandScaleIntensityFixedMeand,
-    RandShiftIntensityd,
-    SpatialPadd,
-)
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from ct_attn.recipe import AugmentationConfig, TrainingConfig
+from ct_attn.labels import mirrored_codes
+from ct_attn.recipe import Recipe
+from ct_attn.training.augmentation import (
+    IntensityChanges,
+    draw_pose,
+    read_region,
+    region_positions,
+    sample_linearly,
+    sample_nearest,
+)
+from ct_attn.training.cache import CachedCase, MappedCase
+from ct_attn.volume import Shape3
 
-KEYS = ("image", "label")
 
-
-class PatchDataset(Dataset[dict[str, torch.Tensor]]):
+class PatchDataset(Dataset[dict[str, Tensor]]):
     """The patches of one epoch: item n is patch n, of a case and place drawn for it.
 
     Every random choice follows from (seed, epoch, n), so neither the order of loading
     nor a restart at an epoch's boundary changes what is trained on. An item holds
     ``image`` float32 [1, *patch_size], ``label`` uint8 [*patch_size] and ``known`` bool
-    [C]: the classes that the case labels in full.
+    [C]: the classes that the case labels in full. A case is mapped while a patch of it
+    is read and no longer.
     """
 
-    def __init__(self, cases: Sequence[Any], config: TrainingConfig, *, n_classes: int, epoch: int) -> None:
+    def __init__(self, cases: Sequence[CachedCase], recipe: Recipe, *, epoch: int) -> None:
         self.cases = cases
-        self.config = config
+        self.recipe = recipe
         self.epoch = epoch
-        self.draw = random_patch(config, n_classes=n_classes)
+        self.change_intensity = IntensityChanges(recipe.training.augmentation)
 
     def __len__(self) -> int:
-        return self.config.batch_size * self.config.batches_per_epoch
+        return self.recipe.training.batch_size * self.recipe.training.batches_per_epoch
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        rng = np.random.default_rng((self.config.seed, self.epoch, index))
+        rng = np.random.default_rng((self.recipe.training.seed, self.epoch, index))
         case = self.cases[int(rng.integers(len(self.cases)))]
-        self.draw.set_random_state(seed=int(rng.integers(2**31)))
-        patch = self.draw({key: case[key] for key in KEYS})[0]
-        return {
-            "image": patch["image"].as_tensor().to(torch.float32),
-            "label": patch["label"].as_tensor()[0].to(torch.uint8),
-            "known": case["known"],
-        }
+        image, label = self._read(case.open(), rng)
+        image, label, known = self._flip(image, label, torch.tensor(case.known), rng)
+        return {"image": self.change_intensity(image[None], rng), "label": label, "known": known}
+
+    def _read(self, case: MappedCase, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """``image`` float32 and ``label`` uint8 [I, J, K] of a patch around a voxel drawn from ``case``."""
+        size = self.recipe.training.patch_size
+        start = patch_start(draw_voxel(case, rng), case.shape, size)
+        pose = draw_pose(self.recipe.training.augmentation, rng)
+        if pose is None:
+            return read_region(case.image, start, size), read_region(case.label, start, size).to(torch.uint8)
+        spacing_mm = self.recipe.preprocessing.spacing_mm
+        where = region_positions(start, size, pose, (spacing_mm[0], spacing_mm[1]))
+        image = sample_linearly(case.image, where, start[2], size[2])
+        return image, sample_nearest(case.label, where, start[2], size[2])
+
+    def _flip(
+        self, image: Tensor, label: Tensor, known: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Each axis that may be flipped is, every second time; sides keep their meaning."""
+        allowed = self.recipe.training.augmentation.flip_axes
+        drawn = dict(zip("RAS", rng.random(3) < 0.5, strict=True))
+        axes = ["RAS".index(axis) for axis in allowed if drawn[axis]]
+        if not axes:
+            return image, label, known
+        image, label = image.flip(axes), label.flip(axes)
+        if 0 in axes:
+            codes = torch.tensor(mirrored_codes(self.recipe.label_scheme), dtype=torch.uint8)
+            label = codes[label.long()]
+            known = known[codes[: len(known)].long()]
+        return image, label, known
 
 
-def random_patch(config: TrainingConfig, *, n_classes: int) -> Compose:
-    """From a prepared case to an augmented patch centred on a class drawn evenly."""
-    crop = RandCropByLabelClassesd(
-        keys=KEYS,
-        label_key="label",
-        spatial_size=config.patch_size,
-        num_classes=n_classes,
-        num_samples=1,
-        warn=False,
-    )
-    return Compose(
-        [
-            SpatialPadd(keys=KEYS, spatial_size=config.patch_size),
-            crop,
-            *augmentation(config.augmentation, config),
-        ]
-    )
+def draw_voxel(case: MappedCase, rng: np.random.Generator) -> Shape3:
+    """A voxel of a class drawn evenly from those that ``case`` has, background included."""
+    present = case.runs.present
+    code = present[int(rng.integers(len(present)))]
+    rank = int(rng.integers(int(case.runs.voxels[code])))
+    i, j, k = np.unravel_index(case.runs.voxel(code, rank), case.shape)
+    return int(i), int(j), int(k)
 
 
-def augmentation(config: AugmentationConfig, training: TrainingConfig) -> list[Any]:
-    """In-plane turn, shift and zoom; noise, brightness, contrast. No mirroring: sides stay sides."""
-    in_plane = [side * config.shift_fraction for side in training.patch_size[:2]]
-    zoom = (config.zoom[0] - 1, config.zoom[1] - 1)
-    return [
-        RandAffined(
-            keys=KEYS,
-            prob=config.affine_probability,
-            rotate_range=(0.0, 0.0, radians(config.rotation_degrees)),
-            translate_range=(*in_plane, 0.0),
-            scale_range=(zoom, zoom, (0.0, 0.0)),
-            mode=("bilinear", "nearest"),
-            padding_mode="border",
-            cache_grid=False,
-        ),
-        RandGaussianNoised(keys="image", prob=0.5, std=config.noise),
-        RandShiftIntensityd(keys="image", prob=0.5, offsets=config.brightness),
-        RandScaleIntensityFixedMeand(keys="image", prob=0.5, factors=config.contrast),
+def patch_start(centre: Shape3, shape: Shape3, size: Shape3) -> Shape3:
+    """The first voxel of a patch of ``size`` around ``centre``, moved to lie within ``shape``.
+
+    Where the volume is smaller than the patch it lies in the patch's middle.
+    """
+    starts = [
+        min(max(middle - side // 2, 0), length - side) if side <= length else -((side - length) // 2)
+        for middle, length, side in zip(centre, shape, size, strict=True)
     ]
+    return starts[0], starts[1], starts[2]

@@ -245,6 +245,34 @@ def test_a_disk_that_takes_no_more_is_one_line(road, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_training_says_where_it_keeps_prepared_cases_and_mends_a_damaged_one(road, tmp_path):
+    def train(output, cache):
+        short = ("batches_per_epoch=1", "epochs=1", "validate_every=1")
+        settings = [part for field in short for part in ("--set", f"training.{field}")]
+        manifest = road / "cohort" / "manifest.json"
+        recipe = road / "recipe.yaml"
+        return ct_attn("train", recipe, "--data", manifest, "-o", output, "--cache", cache, *settings)
+
+    done = train(tmp_path / "one", tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    assert f"prepared cases are kept in {tmp_path / 'cache'}" in done.stderr
+    damaged = min((tmp_path / "cache").iterdir())
+    whole = damaged.stat().st_size
+    damaged.write_bytes(damaged.read_bytes()[: whole // 2])
+    assert train(tmp_path / "two", tmp_path / "cache").returncode == 0
+    assert damaged.stat().st_size == whole
+    weights = [(tmp_path / run / "log.csv").read_bytes() for run in ("one", "two")]
+    assert weights[0] == weights[1]
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(road, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    done = ct_attn("train", road / "recipe.yaml", "--data", road / "cohort" / "manifest.json",
+                   "-o", tmp_path / "run", "--cache", tmp_path / "file")  # fmt: skip
+    assert_refused(done, "--cache")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_an_output_folder_that_is_a_file_is_one_line(road, tmp_path):
     taken = tmp_path / "taken"
     taken.write_text("mine")

@@ -12,6 +12,7 @@ from ct_attn.labels import (
     Structure,
     comparable_structures,
     known_classes,
+    mirrored_codes,
     recode,
 )
 
@@ -137,3 +138,20 @@ def test_a_structure_is_known_when_all_its_organs_are_labelled():
     left_only = ("pancreas", "left_kidney")
     assert known_classes(PAPER_SCHEME, left_only) == [True, True, False, False]
     assert known_classes(DISK_SCHEME, left_only) == [True, True, False, True, False]
+
+
+def test_in_the_mirror_image_kidneys_change_their_codes_and_the_rest_stays():
+    assert mirrored_codes(DISK_SCHEME) == (0, 1, 2, 4, 3, *range(5, 256))
+    assert mirrored_codes(PAPER_SCHEME) == tuple(range(256))
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        {"left": ("left_kidney",)},
+        {"left": ("left_kidney", "spleen"), "right": ("right_kidney",)},
+    ],
+)
+def test_a_structure_whose_mirror_image_has_no_code_is_refused(targets):
+    with pytest.raises(ValueError, match="mirror image of left"):
+        mirrored_codes(LabelScheme.from_targets(targets))

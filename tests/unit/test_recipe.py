@@ -11,8 +11,10 @@ from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
 from ct_attn.network.build import build_network
 from ct_attn.network.monai_attention_unet import MonaiAttentionUNet
 from ct_attn.network.unet import UNet, UNetConfig
-from ct_attn.recipe import Recipe, parse_recipe, read_recipe, write_recipe
+from ct_attn.recipe import AugmentationConfig, Recipe, parse_recipe, read_recipe, write_recipe
 
+PHANTOM = Path(__file__).resolve().parents[2] / "pipelines" / "phantom"
+DEMO = Path(ct_attn.__file__).parent / "demo_recipe.yaml"
 TEXT = """\
 name: small
 network:
@@ -244,6 +246,25 @@ def test_every_published_network_has_its_recipe(name, kind, parameters):
 
 
 def test_the_demos_recipe_is_right():
-    recipe = read_recipe(Path(ct_attn.__file__).parent / "demo_recipe.yaml")
+    recipe = read_recipe(DEMO)
     assert recipe.name == "demo"
     assert recipe.network.kind == "attention_unet"
+
+
+def test_flips_that_would_confuse_sides_are_refused():
+    flips = "training.augmentation.flip_axes=[R, A]"
+    assert parse(TEXT, flips).training.augmentation.flip_axes == ("R", "A")
+    parse(TEXT, flips, "targets={left: [left_kidney], right: [right_kidney]}")
+    with pytest.raises(UserError, match="flip_axes: no R, for the mirror image of left has no code"):
+        parse(TEXT, flips, "targets={left: [left_kidney], pancreas: [pancreas]}")
+    parse(TEXT, "training.augmentation.flip_axes=[A]", "targets={left: [left_kidney]}")
+    with pytest.raises(UserError, match="each axis once"):
+        parse(TEXT, "training.augmentation.flip_axes=[A, A]")
+
+
+@pytest.mark.parametrize("recipe", ["demo", *sorted(path.stem for path in PHANTOM.glob("*.yaml"))])
+def test_published_numbers_were_made_with_these_bounds(recipe):
+    file = DEMO if recipe == "demo" else PHANTOM / f"{recipe}.yaml"
+    assert read_recipe(file).training.augmentation == AugmentationConfig(
+        shift_fraction=0.05, zoom=(0.85, 1.15), gamma=0, resolution_probability=0
+    )

@@ -13,6 +13,7 @@ from ct_attn.checkpoint import load_checkpoint
 from ct_attn.errors import UserError
 from ct_attn.manifest import read_manifest, write_manifest
 from ct_attn.train import train
+from ct_attn.training.cache import FOLDER_NAME
 from ct_attn.training.callbacks import SaveState
 from ct_attn.training.module import SegmentationModule
 from ct_attn.training.start import Start
@@ -279,3 +280,38 @@ def test_a_missing_scan_is_named_before_anything_is_written(tiny_manifest, tmp_p
     with pytest.raises(UserError, match=lost.name):
         train(tiny_recipe(), cohort / "manifest.json", tmp_path / "run", progress=silent)
     assert not (tmp_path / "run").exists()
+
+
+def entries(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+ONE_EPOCH = ("training.epochs=1", "training.validate_every=1")
+
+
+def test_a_second_training_finds_the_cases_prepared(tiny_manifest, tmp_path, silent):
+    where = tmp_path / "cache"
+    train(tiny_recipe(*ONE_EPOCH), tiny_manifest, tmp_path / "one", progress=silent, cache=where)
+    first = entries(where)
+    assert len(first) == 4
+    train(tiny_recipe(*ONE_EPOCH), tiny_manifest, tmp_path / "two", progress=silent, fold=1, cache=where)
+    assert entries(where) == first
+
+
+def test_where_the_manifests_folder_cannot_be_written_the_cache_is_in_the_run(
+    finished_run, tiny_manifest, tmp_path, silent
+):
+    cohort = shutil.copytree(tiny_manifest.parent, tmp_path / "cohort", ignore=lambda *_: [FOLDER_NAME])
+    (cohort / FOLDER_NAME).write_text("a file takes its place")
+    run = tmp_path / "run"
+    shutil.copytree(tiny_manifest.parent / FOLDER_NAME, run / "cache")  # as left by an interrupted start
+    model = train(tiny_recipe(), cohort / "manifest.json", run, progress=silent)
+    assert entries(run / "cache").keys() == entries(tiny_manifest.parent / FOLDER_NAME).keys()
+    assert_same_weights(weights_of(finished_run / "model"), weights_of(model))
+
+
+def test_patches_drawn_by_other_processes_train_the_same_weights(
+    finished_run, tiny_manifest, tmp_path, silent
+):
+    model = train(tiny_recipe("training.workers=2"), tiny_manifest, tmp_path / "run", progress=silent)
+    assert_same_weights(weights_of(finished_run / "model"), weights_of(model))

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from ct_attn.recipe import AugmentationConfig, TrainingConfig
-from ct_attn.training.patches import PatchDataset
+from ct_attn.preprocessing import PreprocessingConfig
+from ct_attn.recipe import AugmentationConfig, Recipe, TrainingConfig
+from ct_attn.training.patches import PatchDataset, draw_voxel, patch_start
+from tests.unit.training.cached_cases import cached_case
 
 SIZE = (32, 32, 16)
-STILL = AugmentationConfig(affine_probability=0, noise=0, brightness=0, contrast=0)
+STILL = AugmentationConfig(affine_probability=0, intensity_probability=0, resolution_probability=0)
+TARGETS = {"pancreas": ("pancreas",), "spleen": ("spleen",)}
 
 
-def config(**changes):
+def recipe(targets=None, spacing_mm=(2, 2, 2), **changes):
     fields = {"patch_size": SIZE, "batches_per_epoch": 10, "batch_size": 4, "augmentation": STILL}
-    return TrainingConfig(**fields | changes)
+    network = {"kind": "unet", "widths": [4, 8]}
+    return Recipe(
+        name="patches",
+        targets=targets or TARGETS,
+        preprocessing=PreprocessingConfig(spacing_mm=spacing_mm),
+        network=network,
+        training=TrainingConfig(**fields | changes),
+    )
 
 
-def cube_case():
+@pytest.fixture
+def cube(tmp_path):
     """A bright cube of class 1 and a small bright corner of class 2 in a dark volume."""
-    label = torch.zeros(1, 60, 50, 40, dtype=torch.uint8)
-    label[:, 20:40, 20:40, 10:30] = 1
-    label[:, 50:54, 4:8, 2:6] = 2
-    known = torch.tensor([True, True, False])
-    return {"case_id": "cube", "image": (label > 0).to(torch.float16), "label": label, "known": known}
+    label = np.zeros((60, 50, 40), dtype=np.uint8)
+    label[20:40, 20:40, 10:30] = 1
+    label[50:54, 4:8, 2:6] = 2
+    return cached_case(tmp_path, image=label > 0, label=label, known=(True, True, False))
 
 
-def patches(epoch=0, **changes):
-    return PatchDataset([cube_case()], config(**changes), n_classes=3, epoch=epoch)
+@pytest.fixture
+def patches(cube):
+    def make(epoch=0, **changes):
+        return PatchDataset([cube], recipe(**changes), epoch=epoch)
+
+    return make
 
 
-def test_a_patch_has_the_size_and_types_training_takes():
+def test_a_patch_has_the_size_and_types_training_takes(patches):
     patch = patches()[0]
     assert patch["image"].shape == (1, *SIZE)
     assert patch["image"].dtype == torch.float32
@@ -39,7 +55,7 @@ def test_a_patch_has_the_size_and_types_training_takes():
     assert patch["known"].tolist() == [True, True, False]
 
 
-def test_a_patch_is_the_same_whenever_it_is_drawn():
+def test_a_patch_is_the_same_whenever_it_is_drawn(patches):
     first, again = patches(augmentation=AugmentationConfig()), patches(augmentation=AugmentationConfig())
     _ = again[7], again[3]
     assert torch.equal(first[5]["image"], again[5]["image"])
@@ -47,26 +63,37 @@ def test_a_patch_is_the_same_whenever_it_is_drawn():
 
 
 @pytest.mark.parametrize("changes", [{"epoch": 1}, {"seed": 9}])
-def test_another_epoch_or_seed_draws_other_patches(changes):
+def test_another_epoch_or_seed_draws_other_patches(patches, changes):
     assert not torch.equal(patches()[0]["label"], patches(**changes)[0]["label"])
 
 
-def test_a_small_class_is_seen_as_often_as_a_large_one():
-    drawn = [patches()[index]["label"] for index in range(40)]
-    with_small = sum(bool((label == 2).any()) for label in drawn)
-    assert with_small >= 10  # a third of 40 patches is centred on it; by chance it would be in 3
+def test_the_centre_lies_in_each_class_equally_often_and_anywhere_in_it(cube):
+    case = cube.open()
+    drawn = [draw_voxel(case, np.random.default_rng(seed)) for seed in range(3000)]
+    codes = np.array([int(case.label[voxel]) for voxel in drawn])
+    counts = np.bincount(codes, minlength=3)
+    assert (abs(counts - 1000) < 4 * np.sqrt(3000 * 2 / 9)).all()
+    in_corner = np.array(drawn)[codes == 2]
+    assert len(np.unique(in_corner, axis=0)) == 4**3
+    assert in_corner.mean(axis=0) == pytest.approx([51.5, 5.5, 3.5], abs=0.2)
 
 
-def test_image_and_label_move_together():
-    moving = AugmentationConfig(affine_probability=1, noise=0, brightness=0, contrast=0)
+def test_a_patch_lies_around_its_centre_and_within_the_volume():
+    shape, size = (60, 50, 40), (32, 31, 16)
+    assert patch_start((30, 30, 20), shape, size) == (14, 15, 12)
+    assert patch_start((0, 49, 39), shape, size) == (0, 19, 24)
+
+
+def test_image_and_label_move_together(patches):
+    moving = STILL.model_copy(update={"affine_probability": 1})
     for index in range(6):
         patch = patches(augmentation=moving)[index]
         same = (patch["image"][0] > 0.5) == (patch["label"] > 0)
         assert same.float().mean() > 0.97
 
 
-def test_noise_changes_the_image_and_not_the_label():
-    noisy = AugmentationConfig(affine_probability=0, noise=0.2, brightness=0, contrast=0)
+def test_noise_changes_the_image_and_not_the_label(patches):
+    noisy = STILL.model_copy(update={"intensity_probability": 1})
     still, changed = patches(), patches(augmentation=noisy)
     differing = [
         index for index in range(8) if not torch.equal(still[index]["image"], changed[index]["image"])
@@ -75,17 +102,98 @@ def test_noise_changes_the_image_and_not_the_label():
     assert all(torch.equal(still[index]["label"], changed[index]["label"]) for index in range(8))
 
 
-def test_a_case_smaller_than_a_patch_is_padded():
-    case = cube_case()
-    small = {
-        key: value[:, :20, :20, :8] if key in ("image", "label") else value for key, value in case.items()
-    }
-    dataset = PatchDataset([small], config(), n_classes=3, epoch=0)
-    assert dataset[0]["image"].shape == (1, *SIZE)
+def test_a_case_smaller_than_a_patch_lies_in_its_middle(tmp_path):
+    label = np.ones((20, 40, 8), dtype=np.uint8)
+    small = cached_case(tmp_path, image=label, label=label, known=(True, True, True))
+    patch = PatchDataset([small], recipe(), epoch=0)[0]
+    expected = torch.zeros(SIZE)
+    expected[6:26, :, 4:12] = 1
+    assert torch.equal(patch["image"][0], expected)
+    assert torch.equal(patch["label"], expected.to(torch.uint8))
 
 
-def test_an_epoch_has_its_number_of_patches():
+def test_an_epoch_has_its_number_of_patches(patches):
     dataset = patches()
     assert len(dataset) == 40
     with pytest.raises(IndexError):
         dataset[40]
+
+
+def test_any_patch_can_be_drawn_again_by_processes_of_their_own(patches):
+    changes = AugmentationConfig(flip_axes=("A",))
+    alone = patches(augmentation=changes)
+    loader = DataLoader(alone, batch_size=4, num_workers=2, multiprocessing_context="spawn")
+    for number, batch in enumerate(loader):
+        for place in range(4):
+            for key, value in alone[4 * number + place].items():
+                assert torch.equal(batch[key][place], value)
+        if number == 1:
+            break
+
+
+SIDED = {"left": ("left_kidney",), "right": ("right_kidney",), "pancreas": ("pancreas",)}
+
+
+@pytest.fixture
+def kidneys(tmp_path):
+    """Left kidney (1) in the first half along R, right one (2) in the other; the right one unlabelled."""
+    label = np.zeros((32, 32, 16), dtype=np.uint8)
+    label[4:12, 8:16] = 1
+    label[20:30, 8:16] = 2
+    return cached_case(tmp_path, image=label > 0, label=label, known=(True, True, False, True))
+
+
+def drawn_with(case, axes):
+    """The patches of an epoch that may be flipped along ``axes``."""
+    augmentation = STILL.model_copy(update={"flip_axes": axes})
+    dataset = PatchDataset([case], recipe(SIDED, augmentation=augmentation), epoch=0)
+    return [dataset[index] for index in range(len(dataset))]
+
+
+def test_a_flip_along_r_keeps_the_left_kidney_left(kidneys):
+    flipped = 0
+    for patch in drawn_with(kidneys, ("R",)):
+        label = patch["label"]
+        assert (label[:16] != 2).all()  # what lies in the first half is a left kidney
+        assert (label[16:] != 1).all()
+        assert torch.equal(patch["image"][0] > 0.5, label > 0)
+        right_kidney_is_small = int((label == 2).sum()) < int((label == 1).sum())
+        assert patch["known"].tolist() == [
+            True,
+            *((False, True) if right_kidney_is_small else (True, False)),
+            True,
+        ]
+        flipped += right_kidney_is_small
+    assert 8 < flipped < 32
+
+
+def test_flips_along_other_axes_leave_codes_and_happen_every_second_time(kidneys):
+    whole = kidneys.open().label
+    for axis in (1, 2):
+        seen = [patch["label"] for patch in drawn_with(kidneys, ("RAS"[axis],))]
+        turned = [torch.equal(label, whole.flip(axis)) for label in seen]
+        if axis == 1:
+            assert all(
+                torch.equal(label, whole) != mirrored for label, mirrored in zip(seen, turned, strict=True)
+            )
+            assert 8 < sum(turned) < 32
+        assert all(
+            patch["known"].tolist() == [True, True, False, True] for patch in drawn_with(kidneys, ("A", "S"))
+        )
+
+
+def test_a_turned_patch_shows_the_patient_beyond_its_edges(tmp_path):
+    """Cropping first and turning then would fill the corners with the edge's values."""
+    rows = np.arange(120, dtype=np.float32)[:, None, None] / 120
+    image = np.broadcast_to(rows, (120, 120, 16))
+    case = cached_case(tmp_path, image=image, label=np.zeros(image.shape, np.uint8), known=(True, True, True))
+    moving = STILL.model_copy(update={"affine_probability": 1})
+    dataset = PatchDataset([case], recipe(augmentation=moving, patch_size=(32, 32, 16)), epoch=0)
+    checked = 0
+    for index in range(20):
+        patch = dataset[index]["image"][0, :, :, 0]
+        if (patch > 0.02).all():  # no part of it lies outside the volume
+            curvature = patch[2:] - 2 * patch[1:-1] + patch[:-2]
+            assert curvature.abs().max() < 2e-3
+            checked += 1
+    assert checked > 10
