@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ct_attn.metrics.statistics import MeanStd, OrganSummary
+from ct_attn.metrics.statistics import Distribution, OrganSummary
 
 
 def summary_table(title: str, summaries: Sequence[OrganSummary]) -> Table:
@@ -41,7 +41,7 @@ def _absences(summaries: Sequence[OrganSummary]) -> Iterator[str]:
             )
 
 
-def _mean_std(score: MeanStd, digits: int, spread_digits: int) -> str:
+def _mean_std(score: Distribution, digits: int, spread_digits: int) -> str:
     if score.mean is None:
         return "–"
     spread = "" if score.std is None else f" ± {score.std:.{spread_digits}f}"

@@ -13,7 +13,7 @@ from typing import Literal
 
 from matplotlib.ticker import MaxNLocator
 
-from ct_attn.metrics import CaseScore, MeanStd, State, mean_std
+from ct_attn.metrics import CaseScore, Distribution, State, describe
 from ct_attn.report.legend import colour_of, display_name
 
 PLOT_PX = 410
@@ -38,7 +38,7 @@ def score_plot(scores: Sequence[CaseScore], *, measure: Measure = "dsc") -> str:
     parts = list(axis.draw())
     for row, (organ, of_organ) in enumerate(rows.items()):
         middle = (row + 0.55) * ROW_PX
-        mean = mean_std(getattr(score, measure) for score in of_organ)
+        mean = describe(getattr(score, measure) for score in of_organ)
         parts += _draw_label(organ, f"{mean.n} of {len(of_organ)} cases", middle)
         parts += _draw_dots(of_organ, axis, middle, colour=colour_of(list(rows))[organ])
         parts += _draw_mean(mean, axis, middle)
@@ -131,7 +131,7 @@ def _draw_dots(scores: Sequence[CaseScore], axis: _Axis, middle: float, *, colou
         )
 
 
-def _draw_mean(mean: MeanStd, axis: _Axis, middle: float) -> Iterator[str]:
+def _draw_mean(mean: Distribution, axis: _Axis, middle: float) -> Iterator[str]:
     if mean.mean is None:
         return
     x = f"{axis.x(mean.mean):.1f}"
