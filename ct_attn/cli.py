@@ -230,6 +230,30 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Two or more evaluations, as PATH or NAME=PATH; one name twice is averaged."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for tables, numbers and report.")],
+    intersection: Annotated[
+        bool, typer.Option("--intersection", help="Compare on the cases and organs that all runs have.")
+    ] = False,
+) -> None:
+    """Set evaluations of the same cases side by side, with statistics."""
+    from ct_attn.compare import compare as run
+    from ct_attn.tables import comparison_tables
+
+    comparison = run(runs, output, intersection=intersection)
+    for note in comparison.notes:
+        stderr.print(f"note: {note}", markup=False)
+    for table in comparison_tables(comparison.pairs):
+        stdout.print(table)
+    stdout.print(f"tables  {comparison.markdown}, {comparison.latex}\nnumbers {comparison.comparison_json}")
+    stdout.print(f"report  {comparison.report}")
+
+
+@app.command()
 def doctor() -> None:
     """Versions, devices, threads, and what is missing."""
     from ct_attn.doctor import examine

@@ -263,9 +263,8 @@ def _notes(settings: ScoreSettings, *, has_pictures: bool) -> list[str]:
     """What a reader must know beside the numbers; case ids only, as paths don't belong into reports."""
     notes = []
     if settings.failed:
-        notes.append(
-            f"Could not be scored and in no number here ({len(settings.failed)}): {', '.join(settings.failed)}."
-        )
+        names = ", ".join(settings.failed)
+        notes.append(f"Could not be scored and in no number here ({len(settings.failed)}): {names}.")
     if settings.resampled:
         notes.append(
             "Predictions on another grid than the truth, brought onto it by nearest neighbour: "

@@ -8,12 +8,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ct_attn import __version__, atomic
 from ct_attn.errors import UserError
 from ct_attn.metrics.scores import CaseScore, State, SurfaceConvention
 from ct_attn.metrics.statistics import OrganSummary
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _WORDS = ("case_id", "organ", "state")
 _NUMBERS = tuple(field.name for field in fields(CaseScore) if field.name not in _WORDS)
@@ -38,22 +41,31 @@ def write_scores_json(
 ) -> None:
     """The settings, the summary per organ and every case's scores; a number that is not defined is null."""
     record = {
-        "version": __version__,
         "settings": asdict(settings or ScoreSettings()),
         "summary": [asdict(summary) for summary in summaries],
         "cases": [asdict(score) for score in scores],
     }
-    atomic.write_text(path, json.dumps(record, indent=1) + "\n")
+    write_record_json(path, record)
 
 
 def write_scores_csv(path: Path, scores: Sequence[CaseScore]) -> None:
     """One line per case and organ; a number that is not defined is empty beside its state."""
+    write_rows_csv(path, scores, CaseScore)
+
+
+def write_record_json(path: Path, record: Mapping[str, Any]) -> None:
+    """``record`` with the version that wrote it before."""
+    atomic.write_text(path, json.dumps({"version": __version__, **record}, indent=1) + "\n")
+
+
+def write_rows_csv(path: Path, rows: Sequence[DataclassInstance], kind: type[DataclassInstance]) -> None:
+    """One line per row of the dataclass ``kind``, a column per field; None is empty."""
     text = io.StringIO()
-    names = [field.name for field in fields(CaseScore)]
+    names = [field.name for field in fields(kind)]
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    for score in scores:
-        writer.writerow({name: _as_cell(getattr(score, name)) for name in names})
+    for row in rows:
+        writer.writerow({name: _as_cell(getattr(row, name)) for name in names})
     atomic.write_text(path, text.getvalue())
 
 
