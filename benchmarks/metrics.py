@@ -120,6 +120,7 @@ def run_all(names: list[str], folder: Path, peers: str, rounds: int) -> dict[str
         for _ in range(rounds):
             for name, process in processes.items():
                 runs[name].append(ask(process))
+                print(f"{name}: {runs[name][-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
     finally:
         for process in processes.values():
             process.kill()
