@@ -7,7 +7,11 @@ from collections.abc import Iterator, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ct_attn.metrics.statistics import MeanStd, OrganSummary
+from ct_attn.metrics.comparison import PairedComparison
+from ct_attn.metrics.statistics import Distribution, OrganSummary
+
+#: What the terminal shows of a comparison; its files hold all.
+SHORT_NAMES = {"dsc": "DSC", "s2s_mm": "S2S mm"}
 
 
 def summary_table(title: str, summaries: Sequence[OrganSummary]) -> Table:
@@ -32,6 +36,42 @@ def summary_table(title: str, summaries: Sequence[OrganSummary]) -> Table:
     return table
 
 
+def comparison_tables(pairs: Sequence[PairedComparison]) -> list[Table]:
+    """For each two runs, what the later one gains in DSC and S2S, its interval, and what the test says.
+
+    Cases in which a run has no distance count as its worst in the test and the counts.
+    """
+    tables: dict[str, Table] = {}
+    for pair in pairs:
+        if pair.measure not in SHORT_NAMES:
+            continue
+        title = f"{pair.second} − {pair.first}"
+        table = tables.setdefault(title, _empty_comparison(title))
+        gaps = f" ({pair.n_worst} without)" if pair.n_worst else ""
+        table.add_row(
+            pair.organ,
+            SHORT_NAMES[pair.measure],
+            "–" if pair.difference is None else f"{pair.difference:+.3f}{gaps}",
+            "–" if pair.low is None else f"{pair.low:+.3f} to {pair.high:+.3f}",
+            p_value(pair.p_holm),
+            f"{pair.wins}/{pair.ties}/{pair.losses}",
+        )
+    return list(tables.values())
+
+
+def _empty_comparison(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("organ", "measure"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("difference", "95 % interval", "p (Holm)", "+ / = / −"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _absences(summaries: Sequence[OrganSummary]) -> Iterator[str]:
     for summary in summaries:
         if summary.n_missed or summary.n_spurious:
@@ -41,7 +81,7 @@ def _absences(summaries: Sequence[OrganSummary]) -> Iterator[str]:
             )
 
 
-def _mean_std(score: MeanStd, digits: int, spread_digits: int) -> str:
+def _mean_std(score: Distribution, digits: int, spread_digits: int) -> str:
     if score.mean is None:
         return "–"
     spread = "" if score.std is None else f" ± {score.std:.{spread_digits}f}"

@@ -12,9 +12,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from ct_attn.atomic import write_text
-from ct_attn.metrics import CaseScore, OrganSummary, State
+from ct_attn.metrics import CaseScore, OrganSummary, State, SurfaceConvention
 from ct_attn.report.legend import colour_of, display_name
 from ct_attn.report.plots import score_plot
+from ct_attn.report.score_files import ScoreSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +51,18 @@ MEASURES = (
     Column(field="dsc", title="DSC", digits=3),
     Column(field="precision", title="Precision", digits=3),
     Column(field="recall", title="Recall", digits=3),
+    Column(field="jaccard", title="Jaccard", digits=3),
     Column(field="s2s_mm", title="S2S", unit="mm", digits=2),
     Column(field="hd95_mm", title="HD95", unit="mm", digits=2),
+    Column(field="hd_mm", title="HD", unit="mm", digits=2),
+    Column(field="surface_dsc_1mm", title="Surface DSC", unit="1 mm", digits=3),
     Column(field="surface_dsc_2mm", title="Surface DSC", unit="2 mm", digits=3),
+    Column(field="surface_dsc_3mm", title="Surface DSC", unit="3 mm", digits=3),
+    Column(field="volume_difference_ml", title="Volume difference", unit="ml", digits=1),
+    Column(field="volume_difference_percent", title="Volume difference", unit="%", digits=1),
+    Column(field="centroid_mm", title="Centroids apart", unit="mm", digits=2),
+    Column(field="directed_mean_mm", title="Mean of directed averages", unit="mm", digits=2),
+    Column(field="accuracy", title="Accuracy", digits=5),
 )
 VOLUMES = (
     Column(field="truth_ml", title="Truth", unit="ml", digits=1),
@@ -63,7 +73,13 @@ COUNTS = tuple(
     (state, f"n_{state.name.lower()}")
     for state in (State.SCORED, State.MISSED, State.SPURIOUS, State.BOTH_EMPTY, State.NOT_LABELLED)
 )
-JACCARD = Column(field="jaccard", title="Jaccard", digits=3)
+#: The surface of a mask by each convention, in words for the report.
+SURFACES: Mapping[SurfaceConvention, str] = {
+    SurfaceConvention.AREA: "surface elements finer than a voxel, weighted by their area (convention area)",
+    SurfaceConvention.VOXEL: "boundary voxels, each counted once (convention voxel, as MONAI counts)",
+    SurfaceConvention.CONTOUR: "outer contours of axial slices, each slice for itself and averaged over the "
+    "slices that show both (convention contour)",
+}
 
 
 def write_report(
@@ -71,6 +87,7 @@ def write_report(
     *,
     title: str,
     facts: Mapping[str, str],
+    settings: ScoreSettings | None = None,
     scores: Sequence[CaseScore],
     summaries: Sequence[OrganSummary],
     pictures: Sequence[CasePicture],
@@ -81,6 +98,7 @@ def write_report(
     ``facts`` and ``notes`` are shown as they are. Nothing is added that could tell
     who, where or when: no user, path or time.
     """
+    settings = settings or ScoreSettings()
     organs = [summary.organ for summary in summaries]
     html = page_template("page.html").render(
         title=title,
@@ -89,7 +107,9 @@ def write_report(
         summaries=summaries,
         counts=COUNTS,
         measures=MEASURES,
-        columns=(*MEASURES[:3], JACCARD, *MEASURES[3:], *VOLUMES),
+        columns=(*MEASURES, *VOLUMES),
+        surface=SURFACES[settings.surface_convention],
+        count_empty=settings.count_empty,
         colours=colour_of(organs),
         scores=worst_first(scores),
         plots=[score_plot(scores), score_plot(scores, measure="s2s_mm")],

@@ -13,7 +13,7 @@ from typing import Literal
 
 from matplotlib.ticker import MaxNLocator
 
-from ct_attn.metrics import CaseScore, MeanStd, State, mean_std
+from ct_attn.metrics import CaseScore, Distribution, State, describe
 from ct_attn.report.legend import colour_of, display_name
 
 PLOT_PX = 410
@@ -38,7 +38,7 @@ def score_plot(scores: Sequence[CaseScore], *, measure: Measure = "dsc") -> str:
     parts = list(axis.draw())
     for row, (organ, of_organ) in enumerate(rows.items()):
         middle = (row + 0.55) * ROW_PX
-        mean = mean_std(getattr(score, measure) for score in of_organ)
+        mean = describe(getattr(score, measure) for score in of_organ)
         parts += _draw_label(organ, f"{mean.n} of {len(of_organ)} cases", middle)
         parts += _draw_dots(of_organ, axis, middle, colour=colour_of(list(rows))[organ])
         parts += _draw_mean(mean, axis, middle)
@@ -63,9 +63,9 @@ def curve_plot(curves: Mapping[str, Sequence[tuple[float, float]]], *, title: st
     parts = []
     for tick in up:
         parts.append(f'<path d="M{left} {y(tick):.1f}H{right}" stroke="currentColor" stroke-opacity=".16"/>')
-        parts.append(_text(f"{tick:.3g}", left - 7, y(tick) + 4, size=12, anchor="end"))
-    parts += [_text(f"{tick:.0f}", f"{x(tick):.1f}", bottom + 17, size=12) for tick in across]
-    parts.append(_text("epoch", f"{(left + right) / 2:.1f}", bottom + 36, size=13))
+        parts.append(svg_text(f"{tick:.3g}", left - 7, y(tick) + 4, size=12, anchor="end"))
+    parts += [svg_text(f"{tick:.0f}", f"{x(tick):.1f}", bottom + 17, size=12) for tick in across]
+    parts.append(svg_text("epoch", f"{(left + right) / 2:.1f}", bottom + 36, size=13))
     colours = colour_of(list(curves))
     for row, (name, points) in enumerate(curves.items()):
         path = " ".join(f"{x(epoch):.1f},{y(value):.1f}" for epoch, value in points)
@@ -75,7 +75,7 @@ def curve_plot(curves: Mapping[str, Sequence[tuple[float, float]]], *, title: st
             height = bottom + 60 + 18 * row
             parts.append(f'<path d="M{left} {height - 4}h22" stroke="{colour}" stroke-width="3"/>')
             last = f", last {points[-1][1]:.3f}" if points else ""
-            parts.append(_text(f"{display_name(name)}{last}", left + 30, height, size=13, anchor="start"))
+            parts.append(svg_text(f"{display_name(name)}{last}", left + 30, height, size=13, anchor="start"))
     size = f"0 0 {PLOT_PX} {bottom + 46 + (18 * len(curves) if len(curves) > 1 else 0)}"
     return f'<svg role="img" aria-label="{escape(title)}" viewBox="{size}">{"".join(parts)}</svg>'
 
@@ -105,15 +105,15 @@ class _Axis:
         for tick in self.ticks:
             x = f"{self.x(tick):.1f}"
             yield f'<path d="M{x} 4V{self.bottom}" stroke="currentColor" stroke-opacity=".16"/>'
-            yield _text(f"{tick:.3g}", x, self.bottom + 16, size=12)
-        yield _text(
+            yield svg_text(f"{tick:.3g}", x, self.bottom + 16, size=12)
+        yield svg_text(
             MEASURE_TITLES[self.measure], f"{self.x(self.ticks[-1] / 2):.1f}", self.bottom + 38, size=13
         )
 
 
 def _draw_label(organ: str, count: str, middle: float) -> Iterator[str]:
-    yield _text(display_name(organ), LABEL_PX, middle - 2, size=13.5, anchor="end", weight=600)
-    yield _text(count, LABEL_PX, middle + 15, size=12, anchor="end", opacity=0.75)
+    yield svg_text(display_name(organ), LABEL_PX, middle - 2, size=13.5, anchor="end", weight=600)
+    yield svg_text(count, LABEL_PX, middle + 15, size=12, anchor="end", opacity=0.75)
 
 
 def _draw_dots(scores: Sequence[CaseScore], axis: _Axis, middle: float, *, colour: str) -> Iterator[str]:
@@ -131,15 +131,15 @@ def _draw_dots(scores: Sequence[CaseScore], axis: _Axis, middle: float, *, colou
         )
 
 
-def _draw_mean(mean: MeanStd, axis: _Axis, middle: float) -> Iterator[str]:
+def _draw_mean(mean: Distribution, axis: _Axis, middle: float) -> Iterator[str]:
     if mean.mean is None:
         return
     x = f"{axis.x(mean.mean):.1f}"
     yield f'<path d="M{x} {middle - 19:.1f}v38" stroke="currentColor" stroke-width="2.4"/>'
-    yield _text(f"{mean.mean:.3g}", x, middle - 23, size=12, weight=600)
+    yield svg_text(f"{mean.mean:.3g}", x, middle - 23, size=12, weight=600)
 
 
-def _text(
+def svg_text(
     words: str,
     x: float | str,
     y: float,
@@ -149,6 +149,7 @@ def _text(
     weight: int = 400,
     opacity: float = 1,
 ) -> str:
+    """``words`` at (x, y) px, in the page's own colour."""
     return (
         f'<text x="{x}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}" '
         f'fill="currentColor" fill-opacity="{opacity}">{escape(words)}</text>'

@@ -1,39 +1,118 @@
-"""Scores as files for programs: CSV and JSON."""
+"""Scores as files for programs: CSV and JSON, written and read."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ct_attn import __version__, atomic
-from ct_attn.metrics.scores import CaseScore
+from ct_attn.errors import UserError
+from ct_attn.metrics.scores import CaseScore, State, SurfaceConvention
 from ct_attn.metrics.statistics import OrganSummary
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-def write_scores_json(path: Path, scores: Sequence[CaseScore], summaries: Sequence[OrganSummary]) -> None:
-    """The summary per organ and every case's scores; a number that is not defined is null."""
+_WORDS = ("case_id", "organ", "state")
+_NUMBERS = tuple(field.name for field in fields(CaseScore) if field.name not in _WORDS)
+_REMEDY = "give the output folder of ct-attn evaluate, or its scores.json or scores.csv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreSettings:
+    """How an evaluation counted, and the cases whose numbers need a word."""
+
+    surface_convention: SurfaceConvention = SurfaceConvention.AREA
+    count_empty: bool = False
+    resampled: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+def write_scores_json(
+    path: Path,
+    scores: Sequence[CaseScore],
+    summaries: Sequence[OrganSummary],
+    settings: ScoreSettings | None = None,
+) -> None:
+    """The settings, the summary per organ and every case's scores; a number that is not defined is null."""
     record = {
-        "version": __version__,
+        "settings": asdict(settings or ScoreSettings()),
         "summary": [asdict(summary) for summary in summaries],
         "cases": [asdict(score) for score in scores],
     }
-    atomic.write_text(path, json.dumps(record, indent=1) + "\n")
+    write_record_json(path, record)
 
 
 def write_scores_csv(path: Path, scores: Sequence[CaseScore]) -> None:
     """One line per case and organ; a number that is not defined is empty beside its state."""
+    write_rows_csv(path, scores, CaseScore)
+
+
+def write_record_json(path: Path, record: Mapping[str, Any]) -> None:
+    """``record`` with the version that wrote it before."""
+    atomic.write_text(path, json.dumps({"version": __version__, **record}, indent=1) + "\n")
+
+
+def write_rows_csv(path: Path, rows: Sequence[DataclassInstance], kind: type[DataclassInstance]) -> None:
+    """One line per row of the dataclass ``kind``, a column per field; None is empty."""
     text = io.StringIO()
-    names = [field.name for field in fields(CaseScore)]
+    names = [field.name for field in fields(kind)]
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    for score in scores:
-        writer.writerow({name: _as_cell(getattr(score, name)) for name in names})
+    for row in rows:
+        writer.writerow({name: _as_cell(getattr(row, name)) for name in names})
     atomic.write_text(path, text.getvalue())
+
+
+def read_scores(path: Path) -> tuple[list[CaseScore], ScoreSettings]:
+    """What :func:`write_scores_json` or :func:`write_scores_csv` wrote into ``path``.
+
+    A CSV doesn't say its settings: they are taken to be the usual ones. A column that an
+    older version didn't write is None. Raises :class:`UserError` when it is no such file,
+    or holds a case and organ twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            record = json.loads(text)
+            rows, settings = record["cases"], _settings(record.get("settings", {}))
+        else:
+            rows, settings = list(csv.DictReader(io.StringIO(text))), ScoreSettings()
+        scores = [_score(row) for row in rows]
+    except FileNotFoundError:
+        raise UserError(path, expected="scores", found="no such file", remedy=_REMEDY) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # UnicodeDecodeError is a ValueError
+        found = f"something else ({type(error).__name__}: {error})"
+        raise UserError(path, expected="scores of cases", found=found, remedy=_REMEDY) from error
+    keys = [(score.case_id, score.organ) for score in scores]
+    if not keys or len(set(keys)) != len(keys):
+        twice = sorted({f"{case_id} {organ}" for case_id, organ in keys if keys.count((case_id, organ)) > 1})
+        raise UserError(
+            path,
+            expected="every case and organ once",
+            found=f"{', '.join(twice)} more often" if twice else "none",
+            remedy=_REMEDY,
+        )
+    return scores, settings
+
+
+def _settings(record: Mapping[str, Any]) -> ScoreSettings:
+    return ScoreSettings(
+        surface_convention=SurfaceConvention(record.get("surface_convention", SurfaceConvention.AREA)),
+        count_empty=bool(record.get("count_empty", False)),
+        resampled=tuple(record.get("resampled", ())),
+        failed=tuple(record.get("failed", ())),
+    )
+
+
+def _score(row: Mapping[str, Any]) -> CaseScore:
+    numbers = {name: None if row.get(name) in (None, "") else float(row[name]) for name in _NUMBERS}
+    return CaseScore(case_id=row["case_id"], organ=row["organ"], state=State(row["state"]), **numbers)
 
 
 def _as_cell(value: Any) -> str:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ct_attn.errors import UserError
-from ct_attn.evaluate import evaluate
+from ct_attn.evaluate import Reading, evaluate
 from ct_attn.labels import DISK_SCHEME, PAPER_SCHEME, LabelScheme
 from ct_attn.manifest import Case, Manifest, write_manifest
-from ct_attn.metrics.scores import State
+from ct_attn.metrics.scores import ScoreOptions, State, SurfaceConvention
 from ct_attn.scan_io import nifti
 from ct_attn.volume import Grid, Mask, Volume
 
@@ -55,7 +55,9 @@ def test_foreign_codes_are_read_as_the_schemes_given_say(tmp_path, silent):
     truth_path = write(tmp_path / "a.nii.gz", truth, DISK_SCHEME)
     predicted = tmp_path / "p.nii.gz"
     nifti.write_volume(Volume(hu=labels.astype(np.int16), grid=GRID), predicted)  # says nothing of its codes
-    made = evaluate(truth_path, predicted, tmp_path / "out", progress=silent, predicted_scheme=foreign)
+    made = evaluate(
+        truth_path, predicted, tmp_path / "out", progress=silent, reading=Reading(predicted_scheme=foreign)
+    )
     assert {score.organ: score.dsc for score in made.scores} == {"kidney": 1.0, "pancreas": 1.0}
 
 
@@ -94,3 +96,83 @@ def test_masks_without_a_common_organ_are_refused(tmp_path, silent):
     with pytest.raises(UserError, match="--truth-labels"):
         evaluate(truth, predicted, tmp_path / "out", progress=silent)
     assert not (tmp_path / "out").exists()
+
+
+def folders(tmp_path, n_cases=3):
+    """Truth and predictions of some cases; the predictions miss a slice of the spleen-to-be."""
+    for case in range(n_cases):
+        labels = sided_truth()
+        write(tmp_path / "truth" / f"case{case}.nii.gz", labels, DISK_SCHEME)
+        labels[:, :, 3 + case] = 0
+        write(tmp_path / "predicted" / f"case{case}.nii.gz", labels, DISK_SCHEME)
+    return tmp_path / "truth", tmp_path / "predicted"
+
+
+def files_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_two_workers_give_the_same_bytes_as_one(tmp_path, silent):
+    pair = folders(tmp_path)
+    evaluate(*pair, tmp_path / "one", progress=silent)
+    evaluate(*pair, tmp_path / "two", progress=silent, workers=2)
+    assert files_in(tmp_path / "one") == files_in(tmp_path / "two")
+    assert len(files_in(tmp_path / "one")) == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_torn_file_is_named_and_the_others_are_scored(tmp_path, silent, workers):
+    truth, predicted = folders(tmp_path)
+    torn = predicted / "case1.nii.gz"
+    torn.write_bytes(torn.read_bytes()[:100])
+    made = evaluate(truth, predicted, tmp_path / "out", progress=silent, workers=workers)
+    assert {score.case_id for score in made.scores} == {"case0", "case2"}
+    assert len(made.failures) == 1
+    assert str(torn) in made.failures[0]
+    report = made.report.read_text()
+    assert "Could not be scored and in no number here (1): case1." in report
+    assert str(tmp_path) not in report + made.scores_json.read_text()
+    assert json.loads(made.scores_json.read_text())["settings"]["failed"] == ["case1"]
+
+
+def test_where_all_cases_fail_nothing_is_written(tmp_path, silent):
+    truth, predicted = folders(tmp_path, n_cases=2)
+    for path in predicted.iterdir():
+        path.write_bytes(b"torn")
+    with pytest.raises(UserError, match="case0"):
+        evaluate(truth, predicted, tmp_path / "out", progress=silent)
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_counts_the_cases(tmp_path, silent):
+    evaluate(*folders(tmp_path), tmp_path / "out", progress=silent)
+    [task] = silent.tasks
+    assert (task.completed, task.total) == (3, 3)
+
+
+def test_a_prediction_on_another_grid_is_refused_or_brought_over_and_said(tmp_path, silent):
+    truth = write(tmp_path / "a.nii.gz", sided_truth(), DISK_SCHEME)
+    fine = Grid(
+        shape=(48, 20, 12),
+        affine=GRID.affine @ [[0.5, 0, 0, -0.25], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+    )
+    predicted = tmp_path / "p.nii.gz"
+    nifti.write_mask(
+        Mask(labels=np.repeat(sided_truth(), 2, axis=0), grid=fine), predicted, scheme=DISK_SCHEME
+    )
+    with pytest.raises(UserError, match="expected the grid of"):
+        evaluate(truth, predicted, tmp_path / "out", progress=silent)
+    made = evaluate(truth, predicted, tmp_path / "out", progress=silent, reading=Reading(resample=True))
+    assert made.resampled == ("a",)
+    assert {score.dsc for score in made.scores} == {1.0, None}
+    assert "brought onto it by nearest neighbour: a." in made.report.read_text()
+
+
+def test_options_reach_the_scores_and_their_settings(tmp_path, silent):
+    truth, predicted = folders(tmp_path, n_cases=1)
+    options = ScoreOptions(surface=SurfaceConvention.CONTOUR, count_empty=True)
+    made = evaluate(truth, predicted, tmp_path / "out", progress=silent, options=options)
+    by_organ = {score.organ: score for score in made.scores}
+    assert (by_organ["spleen"].dsc, by_organ["pancreas"].hd95_mm) == (1, None)
+    settings = json.loads(made.scores_json.read_text())["settings"]
+    assert (settings["surface_convention"], settings["count_empty"]) == ("contour", True)

@@ -6,9 +6,10 @@ from io import StringIO
 
 from rich.console import Console
 
+from ct_attn.metrics.comparison import PairedComparison
 from ct_attn.metrics.scores import CaseScore, State
 from ct_attn.metrics.statistics import summarize
-from ct_attn.tables import summary_table
+from ct_attn.tables import comparison_tables, p_value, summary_table
 
 
 def shown(*scores):
@@ -44,3 +45,29 @@ def test_a_missed_organ_is_counted_beside_the_distance_it_has_no_part_in():
 def test_an_organ_that_is_nowhere_scored_shows_a_dash():
     empty = CaseScore(case_id="a", organ="spleen", state=State.BOTH_EMPTY)
     assert "–" in shown(empty)
+
+
+def compared(measure, **changed):
+    numbers = {"difference": 0.0123, "low": -0.001, "high": 0.03, "p": 0.02, "p_holm": 0.0004,
+               "wins": 9, "ties": 1, "losses": 2, "n": 12, "n_worst": 0}  # fmt: skip
+    return PairedComparison(
+        organ="left_kidney", measure=measure, first="unet", second="gates", **numbers | changed
+    )
+
+
+def test_a_comparison_fits_a_narrow_terminal_and_says_what_is_without_a_distance():
+    console = Console(width=80, record=True, file=StringIO())
+    missing = {"difference": None, "low": None, "high": None, "n_worst": 3}
+    pairs = [compared("dsc", n_worst=2), compared("recall"), compared("s2s_mm", **missing)]
+    [table] = comparison_tables(pairs)
+    console.print(table)
+    text = console.export_text()
+    assert "gates − unet" in text
+    assert "+0.012 (2 without)   -0.001 to +0.030    < 0.001       9/1/2" in text
+    assert "S2S mm" in text
+    assert "recall" not in text
+    assert "…" not in text
+
+
+def test_small_p_values_are_not_0():
+    assert [p_value(p) for p in (1.0, 0.0321, 0.0001)] == ["1.000", "0.032", "< 0.001"]

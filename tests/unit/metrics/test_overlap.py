@@ -48,6 +48,13 @@ def test_nothing_to_divide_by_is_none(counts: Overlap, expected: tuple[float | N
     assert ratios(counts) == expected
 
 
+def test_accuracy_is_about_all_voxels():
+    assert overlap(5, 2, 3).accuracy(100) == 0.95
+    assert overlap(0, 0, 1).accuracy(100) == 0.99  # an empty prediction of a small organ
+    with pytest.raises(ValueError, match="does not fit into 9 voxels"):
+        overlap(5, 2, 3).accuracy(9)
+
+
 def test_negative_counts_are_refused():
     with pytest.raises(ValueError, match="at least 0"):
         overlap(3, -1, 0)

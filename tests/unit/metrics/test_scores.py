@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 
 from ct_attn.labels import DISK_SCHEME, ORGANS, PAPER_SCHEME, LabelScheme
-from ct_attn.metrics.scores import CaseScore, State, score_case, score_structure
+from ct_attn.metrics.scores import (
+    CaseScore,
+    ScoreOptions,
+    State,
+    SurfaceConvention,
+    score_case,
+    score_structure,
+)
 from ct_attn.volume import Grid, Mask
 
 SHAPE = (20, 16, 10)
 GRID = Grid(shape=SHAPE, affine=np.diag([1.0, 1.0, 2.0, 1.0]))  # a voxel is 2 mm3
 EMPTY = np.zeros(SHAPE, dtype=bool)
+VOLUMES = ("truth_ml", "predicted_ml", "volume_difference_ml", "volume_difference_percent")
+SURFACE_DSC = ("surface_dsc_1mm", "surface_dsc_2mm", "surface_dsc_3mm")
 NUMBERS = tuple(field.name for field in dataclasses.fields(CaseScore))[3:]
 
 
@@ -41,8 +50,10 @@ def score(truth, predicted, truth_scheme=DISK_SCHEME, predicted_scheme=DISK_SCHE
     return {score.organ: score for score in scores}
 
 
-def structure(truth, predicted, grid=GRID):
-    return score_structure(truth, predicted, grid, case_id="one", organ="spleen")
+def structure(truth, predicted, grid=GRID, **options):
+    return score_structure(
+        truth, predicted, grid, case_id="one", organ="spleen", options=ScoreOptions(**options)
+    )
 
 
 def numbers(score):
@@ -59,8 +70,54 @@ def test_scored():
     assert (found.dsc, found.jaccard, found.precision, found.recall) == (0.8, 240 / 360, 0.8, 0.8)
     assert (found.truth_ml, found.predicted_ml) == (0.6, 0.6)
     assert found.hd95_mm == 2
+    assert found.hd_mm == found.centroid_mm == 2
+    assert found.s2s_mm == pytest.approx(found.directed_mean_mm)
     assert 0 < found.s2s_mm < 1
-    assert found.surface_dsc_2mm == 1
+    assert found.surface_dsc_2mm == found.surface_dsc_3mm == 1 > found.surface_dsc_1mm > 0
+    assert found.accuracy == 1 - 120 / 3200
+    assert found.volume_difference_ml == found.volume_difference_percent == 0
+
+
+def test_a_larger_prediction_has_a_positive_volume_difference():
+    found = structure(CUBE, CUBE | SHIFTED)  # 60 voxels of 2 mm3 more than 300
+    assert (found.volume_difference_ml, found.volume_difference_percent) == (pytest.approx(0.12), 20)
+    assert structure(CUBE | SHIFTED, CUBE).volume_difference_ml == pytest.approx(-0.12)
+    assert found.centroid_mm == pytest.approx(1)
+
+
+def test_each_convention_gives_its_own_distances():
+    """Off by 2 mm along i: whole slices by contour, boundary voxels, surface elements."""
+    area, voxel, contour = (structure(CUBE, SHIFTED, surface=one) for one in SurfaceConvention)
+    assert len({one.s2s_mm for one in (area, voxel, contour)}) == 3
+    assert (area.hd_mm, voxel.hd_mm, contour.hd_mm) == (2, 2, 2)
+    assert (contour.hd95_mm, contour.surface_dsc_2mm) == (None, None)
+    assert (
+        (area.dsc, area.centroid_mm) == (voxel.dsc, voxel.centroid_mm) == (contour.dsc, contour.centroid_mm)
+    )
+
+
+def test_contours_are_those_of_axial_slices_however_the_scan_is_stored():
+    tall = box((5, 5, 2), (9, 11, 7)), box((6, 5, 3), (10, 11, 7))
+    straight = structure(*tall, surface=SurfaceConvention.CONTOUR)
+    affine = GRID.affine[:, [2, 0, 1, 3]]
+    turned = Grid(shape=tuple(np.array(SHAPE)[[2, 0, 1]]), affine=affine)
+    assert turned.orientation == "SRA"
+    again = structure(*(m.transpose(2, 0, 1) for m in tall), turned, surface=SurfaceConvention.CONTOUR)
+    assert numbers(again) == pytest.approx(numbers(straight))
+    assert straight.hd_mm == 1
+
+
+def test_structures_on_different_slices_have_no_contour_distance():
+    found = structure(box((5, 5, 2), (9, 9, 4)), box((5, 5, 5), (9, 9, 8)), surface=SurfaceConvention.CONTOUR)
+    assert (found.state, found.s2s_mm, found.hd_mm) == (State.SCORED, None, None)
+    assert found.centroid_mm == 7
+
+
+def test_both_empty_counts_as_1_only_when_asked():
+    found = structure(EMPTY, EMPTY, count_empty=True)
+    assert (found.state, found.dsc, found.jaccard, found.surface_dsc_2mm) == (State.BOTH_EMPTY, 1, 1, 1)
+    assert (found.precision, found.s2s_mm) == (None, None)
+    assert structure(EMPTY, EMPTY).dsc is None
 
 
 def test_hd95_forgives_a_speck():
@@ -71,26 +128,33 @@ def test_hd95_forgives_a_speck():
 
 def test_perfect():
     found = numbers(structure(CUBE, CUBE))
-    ratios = dict.fromkeys(("dsc", "precision", "recall", "jaccard", "surface_dsc_2mm"), 1)
-    assert found == ratios | {"s2s_mm": 0, "hd95_mm": 0, "truth_ml": 0.6, "predicted_ml": 0.6}
+    ratios = dict.fromkeys(("dsc", "precision", "recall", "jaccard", "accuracy", *SURFACE_DSC), 1)
+    lengths = dict.fromkeys(("s2s_mm", "directed_mean_mm", "hd95_mm", "hd_mm", "centroid_mm"), 0)
+    volumes = {
+        "truth_ml": 0.6,
+        "predicted_ml": 0.6,
+        "volume_difference_ml": 0,
+        "volume_difference_percent": 0,
+    }
+    assert found == ratios | lengths | volumes
 
 
 UNDEFINED = dict.fromkeys(NUMBERS)
-NOTHING_RIGHT = {"dsc": 0, "jaccard": 0, "surface_dsc_2mm": 0}
+NOTHING_RIGHT = dict.fromkeys(("dsc", "jaccard", *SURFACE_DSC), 0) | {"accuracy": 1 - 300 / 3200}
 
 
 @pytest.mark.parametrize(
-    ("truth", "predicted", "state", "defined"),
+    ("truth", "predicted", "state", "defined", "volumes"),
     [
-        (EMPTY, EMPTY, State.BOTH_EMPTY, {"truth_ml": 0, "predicted_ml": 0}),
-        (CUBE, EMPTY, State.MISSED, NOTHING_RIGHT | {"recall": 0, "truth_ml": 0.6, "predicted_ml": 0}),
-        (EMPTY, CUBE, State.SPURIOUS, NOTHING_RIGHT | {"precision": 0, "truth_ml": 0, "predicted_ml": 0.6}),
+        (EMPTY, EMPTY, State.BOTH_EMPTY, {"accuracy": 1}, (0, 0, 0, None)),
+        (CUBE, EMPTY, State.MISSED, NOTHING_RIGHT | {"recall": 0}, (0.6, 0, -0.6, -100)),
+        (EMPTY, CUBE, State.SPURIOUS, NOTHING_RIGHT | {"precision": 0}, (0, 0.6, 0.6, None)),
     ],
 )
-def test_states_without_a_pair_of_surfaces(truth, predicted, state, defined):
+def test_states_without_a_pair_of_surfaces(truth, predicted, state, defined, volumes):
     found = structure(truth, predicted)
     assert found.state is state
-    assert numbers(found) == UNDEFINED | defined
+    assert numbers(found) == UNDEFINED | defined | dict(zip(VOLUMES, volumes, strict=True))
     # and the same when the structure's box is found in a label map
     truth_mask, predicted_mask = (
         Mask(labels=mask.astype(np.uint8) * 2, grid=GRID) for mask in (truth, predicted)
@@ -150,6 +214,15 @@ def test_every_structure_is_found_by_its_own_code():
             structure(truth.labels == code, predicted.labels == code), organ=organ
         )
     assert [scores[organ].dsc for organ in ORGANS] == pytest.approx([1, 2 / 3, 0, 1 / 3])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_how_a_label_map_lies_in_memory_changes_nothing(order):
+    truth = label_map(spleen=((2, 3, 2), (6, 6, 8)), pancreas=((9, 1, 1), (19, 4, 3)))
+    predicted = label_map(spleen=((3, 3, 2), (7, 6, 9)), pancreas=((9, 2, 1), (19, 5, 4)))
+    again = [Mask(labels=np.asarray(mask.labels, order=order), grid=GRID) for mask in (truth, predicted)]
+    assert score(*again) == score(truth, predicted)
+    assert score(truth, predicted)["spleen"] == structure(truth.labels == 2, predicted.labels == 2)
 
 
 def test_unknown_codes_are_background():

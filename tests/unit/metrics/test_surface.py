@@ -5,16 +5,21 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
+from ct_attn.metrics.areas import area_table_mm2, step_vectors_mm
 from ct_attn.metrics.surface import (
     SurfaceDistances,
-    area_table_mm2,
     average_symmetric_surface_distance_mm,
+    bounding_box,
     hausdorff_mm,
+    interpolated_hausdorff_mm,
+    mean_of_directed_averages_mm,
     surface_distances,
     surface_dsc,
+    voxel_surface_distances,
 )
 
 few = settings(max_examples=25, deadline=None)
@@ -37,10 +42,10 @@ def voxels(*places, shape=(7, 3, 3)):
 def distances(to_predicted, truth_areas, to_truth, predicted_areas):
     """SurfaceDistances written down by hand."""
     return SurfaceDistances(
-        distances_truth_to_predicted_mm=np.array(to_predicted, dtype=float),
-        areas_truth_mm2=np.array(truth_areas, dtype=float),
-        distances_predicted_to_truth_mm=np.array(to_truth, dtype=float),
-        areas_predicted_mm2=np.array(predicted_areas, dtype=float),
+        truth_to_predicted_mm=np.array(to_predicted, dtype=float),
+        truth_weights=np.array(truth_areas, dtype=float),
+        predicted_to_truth_mm=np.array(to_truth, dtype=float),
+        predicted_weights=np.array(predicted_areas, dtype=float),
     )
 
 
@@ -52,7 +57,7 @@ def numbers(d):
 
 def all_distances(truth, predicted, spacing_mm):
     """By definition: every neighbourhood, cut out of the padded mask, against every other."""
-    table = area_table_mm2(spacing_mm)
+    table = area_table_mm2(step_vectors_mm(spacing_mm))
 
     def elements(mask):
         padded = np.pad(mask, 1)
@@ -68,51 +73,24 @@ def all_distances(truth, predicted, spacing_mm):
     return distances(between.min(axis=1), areas_truth, between.min(axis=0), areas_predicted)
 
 
-# --- the table of areas
-
-
-@pytest.mark.parametrize("spacing_mm", SPACINGS)
-def test_all_256_areas_are_those_of_monai(spacing_mm):
-    from monai.metrics.utils import get_code_to_measure_table
-
-    table, kernel = get_code_to_measure_table(spacing_mm)
-    assert kernel.ravel().tolist() == [128, 64, 32, 16, 8, 4, 2, 1]  # our order of the corners
-    np.testing.assert_allclose(area_table_mm2(spacing_mm), table.numpy(), rtol=2e-6, atol=0)
-
-
-def test_areas_to_check_by_hand():
-    table = area_table_mm2((1, 2, 3))
-    assert table[[0b00000000, 0b11111111]].tolist() == [0, 0]
-    # four corners on one side: a whole face across i, j or k
-    assert table[[0b00001111, 0b00110011, 0b01010101]].tolist() == [6, 3, 2]
-    # one corner: half the cross product of the half edges (-.5, 1, 0) and (-.5, 0, 1.5)
-    assert table[0b10000000] == pytest.approx(np.linalg.norm([1.5, 0.75, 0.5]) / 2)
-
-
-@few
-@given(code=st.integers(0, 255), spacing_mm=spacings, order=st.permutations(range(3)), flipped=st.booleans())
-def test_areas_do_not_depend_on_the_side_one_looks_from(code, spacing_mm, order, flipped):
-    corners = np.array(list(f"{code:08b}")).reshape(2, 2, 2)
-    seen = (corners[::-1] if flipped else corners).transpose(order)
-    seen_code = int("".join(seen.ravel()), 2)
-    seen_spacing_mm = tuple(spacing_mm[axis] for axis in order)
-    areas_mm2 = area_table_mm2(spacing_mm)
-    assert area_table_mm2(seen_spacing_mm)[seen_code] == pytest.approx(areas_mm2[code])
-    assert areas_mm2[255 - code] == pytest.approx(areas_mm2[code])
-
-
 # --- distances
 
 
 def test_two_voxels_2_mm_apart():
     d = surface_distances(voxels((2, 1, 1)), voxels((4, 1, 1)), (1, 1, 1))
     # eight elements around each voxel: four face the other one, at 1 mm, four look away, at 2 mm
-    assert sorted(d.distances_truth_to_predicted_mm) == [1, 1, 1, 1, 2, 2, 2, 2]
-    assert sorted(d.distances_predicted_to_truth_mm) == [1, 1, 1, 1, 2, 2, 2, 2]
-    assert d.areas_truth_mm2 == pytest.approx([np.sqrt(3) / 8] * 8)
+    assert sorted(d.truth_to_predicted_mm) == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert sorted(d.predicted_to_truth_mm) == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert d.truth_weights == pytest.approx([np.sqrt(3) / 8] * 8)
     assert average_symmetric_surface_distance_mm(d) == pytest.approx(1.5)
     assert hausdorff_mm(d, 100) == hausdorff_mm(d, 95) == 2
     assert [surface_dsc(d, 0.9), surface_dsc(d, 1), surface_dsc(d, 2)] == pytest.approx([0, 0.5, 1])
+
+
+def test_two_voxels_2_mm_apart_by_voxels():
+    d = voxel_surface_distances(voxels((2, 1, 1)), voxels((4, 1, 1)), (1, 1, 1))
+    assert (d.truth_to_predicted_mm.tolist(), d.predicted_to_truth_mm.tolist()) == ([2], [2])
+    assert (d.truth_weights.tolist(), d.predicted_weights.tolist()) == ([1], [1])
 
 
 def test_slabs_2_mm_apart():
@@ -120,7 +98,7 @@ def test_slabs_2_mm_apart():
     truth, predicted = np.zeros((2, 4, 90, 90), dtype=bool)
     truth[0], predicted[2] = True, True
     d = surface_distances(truth, predicted, (1, 0.5, 0.5))
-    assert np.unique(d.distances_truth_to_predicted_mm).tolist() == [1, 2]
+    assert np.unique(d.truth_to_predicted_mm).tolist() == [1, 2]
     assert average_symmetric_surface_distance_mm(d) == pytest.approx(1.5, abs=0.01)
 
 
@@ -129,7 +107,7 @@ def test_box_shifted_along_the_thick_axis():
     truth[2:10, 2:10, 2:8], predicted[2:10, 2:10, 3:9] = True, True
     d = surface_distances(truth, predicted, (1, 1, 5))
     assert hausdorff_mm(d, 100) == 5
-    assert set(d.distances_truth_to_predicted_mm) == {0, 1, 2, 3, 4, 5}
+    assert set(d.truth_to_predicted_mm) == {0, 1, 2, 3, 4, 5}
     assert surface_dsc(d, 5) == 1
 
 
@@ -144,7 +122,7 @@ def test_concentric_spheres(spacing_mm):
     assert 2 - 0.6 * max(spacing_mm) < s2s_mm <= 2
     assert hausdorff_mm(d) == pytest.approx(2, abs=max(spacing_mm))
     # a stepped sphere has some more area than a smooth one
-    assert 1 < d.areas_truth_mm2.sum() / (4 * np.pi * 6**2) < 1.16
+    assert 1 < d.truth_weights.sum() / (4 * np.pi * 6**2) < 1.16
     assert [surface_dsc(d, 1.1), surface_dsc(d, 2.6)] == [0, 1]
 
 
@@ -180,7 +158,7 @@ def test_numbers_are_those_of_google(shape, spacing_mm, expected, area_mm2):
     predicted = {"shifted": ellipsoid((12, 9, 9), (6.4, 6.1, 3.2)), "hollow": truth & ~hole | island}
     d = surface_distances(truth, predicted[shape], spacing_mm)
     assert numbers(d) == pytest.approx(expected, rel=1e-9)
-    assert d.areas_truth_mm2.sum() == pytest.approx(area_mm2, rel=1e-9)
+    assert d.truth_weights.sum() == pytest.approx(area_mm2, rel=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")  # MONAI's own
@@ -224,7 +202,7 @@ def test_all_lengths_grow_with_the_spacing(truth, predicted, spacing_mm, factor)
     d = surface_distances(truth, predicted, spacing_mm)
     scaled = surface_distances(truth, predicted, tuple(factor * step for step in spacing_mm))
     assert numbers(scaled)[:3] == pytest.approx(factor * numbers(d)[:3])
-    assert scaled.areas_truth_mm2 == pytest.approx(factor**2 * d.areas_truth_mm2)
+    assert scaled.truth_weights == pytest.approx(factor**2 * d.truth_weights)
     assert surface_dsc(scaled, factor * 1.1) == pytest.approx(surface_dsc(d, 1.1))
 
 
@@ -263,12 +241,12 @@ def test_axes_at_an_angle():
     # on the right side the closest one is a step back to the left
     steps_mm = [(0, 0, 1), (1, 0, 1), (1, 0, 2), (2, 0, 2)]
     expected = np.repeat(np.linalg.norm(steps_mm, axis=1), 2)
-    assert np.sort(d.distances_truth_to_predicted_mm) == pytest.approx(expected)
+    assert np.sort(d.truth_to_predicted_mm) == pytest.approx(expected)
     # a slab of one layer: its two sides are parallelograms of base 1 mm and height 1 mm per voxel
     slab = np.ones((40, 40, 1), dtype=bool)
     d = surface_distances(slab, slab, spacing_mm, directions=directions)
-    assert sorted(d.areas_truth_mm2)[800] == pytest.approx(1)
-    assert d.areas_truth_mm2.sum() == pytest.approx(2 * 40 * 40, rel=0.05)
+    assert sorted(d.truth_weights)[800] == pytest.approx(1)
+    assert d.truth_weights.sum() == pytest.approx(2 * 40 * 40, rel=0.05)
 
 
 def test_rotated_axes_are_as_good_as_straight_ones():
@@ -280,7 +258,103 @@ def test_rotated_axes_are_as_good_as_straight_ones():
         np.testing.assert_allclose(getattr(rotated, name), getattr(straight, name), atol=1e-9)
 
 
+# --- against other packages
+
+
+def random_pair(random, shape=(17, 14, 11)):
+    """Two random smooth-ish blobs, with a speck in one of them."""
+    truth, predicted = ndimage.gaussian_filter(random.normal(size=(2, *shape)), (0, 1.6, 1.6, 1.2)) > 0.03
+    predicted[tuple(random.integers(0, shape))] = True
+    return truth, predicted
+
+
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # of scipy, through google's package
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_numbers_are_those_of_google_on_random_masks(spacing_mm):
+    import surface_distance as google
+
+    truth, predicted = random_pair(np.random.default_rng(11))
+    d, theirs = (
+        f(truth, predicted, spacing_mm) for f in (surface_distances, google.compute_surface_distances)
+    )
+    averages = google.compute_average_surface_distance(theirs)
+    weights = [theirs["surfel_areas_gt"].sum(), theirs["surfel_areas_pred"].sum()]
+    assert average_symmetric_surface_distance_mm(d) == pytest.approx(
+        np.average(averages, weights=weights), abs=1e-9
+    )
+    assert mean_of_directed_averages_mm(d) == pytest.approx(np.mean(averages), abs=1e-9)
+    for percentile in (50, 95, 100):
+        assert hausdorff_mm(d, percentile) == pytest.approx(
+            google.compute_robust_hausdorff(theirs, percentile)
+        )
+    for tolerance_mm in (0.95, 2.05, 3.15):  # none of them a distance: google's gives rounding its way
+        expected = google.compute_surface_dice_at_tolerance(theirs, tolerance_mm)
+        assert surface_dsc(d, tolerance_mm) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")  # MONAI's own
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_the_voxel_convention_is_that_of_monai_on_random_masks(spacing_mm):
+    import torch
+    from monai.metrics import (
+        compute_average_surface_distance,
+        compute_hausdorff_distance,
+        compute_surface_dice,
+    )
+
+    truth, predicted = random_pair(np.random.default_rng(12))
+    pair = [torch.from_numpy(mask)[None, None] for mask in (predicted, truth)]
+    options = {"include_background": True, "spacing": spacing_mm}
+    d = voxel_surface_distances(truth, predicted, spacing_mm)
+    s2s_mm = compute_average_surface_distance(*pair, symmetric=True, **options).item()
+    assert average_symmetric_surface_distance_mm(d) == pytest.approx(s2s_mm, abs=1e-4)
+    for percentile in (95, None):
+        expected = compute_hausdorff_distance(*pair, percentile=percentile, **options).item()
+        assert interpolated_hausdorff_mm(d, percentile or 100) == pytest.approx(expected, abs=1e-4)
+    expected = compute_surface_dice(*pair, [1.3], **options).item()
+    assert surface_dsc(d, 1.3) == pytest.approx(expected, abs=1e-4)
+
+
+@few
+@given(truth=masks, predicted=masks, spacing_mm=spacings)
+def test_voxel_distances_are_those_of_comparing_every_pair(truth, predicted, spacing_mm):
+    assume(truth.any() and predicted.any())
+
+    def boundary(mask):
+        padded = np.pad(mask, 1)
+        for place in np.argwhere(mask) + 1:
+            if not all(
+                padded[tuple(place + sign * step)] for step in np.eye(3, dtype=int) for sign in (1, -1)
+            ):
+                yield place
+
+    between = cdist(*(np.multiply(list(boundary(mask)), spacing_mm) for mask in (truth, predicted)))
+    d = voxel_surface_distances(truth, predicted, spacing_mm)
+    np.testing.assert_allclose(d.truth_to_predicted_mm, between.min(axis=1), atol=1e-9)
+    np.testing.assert_allclose(d.predicted_to_truth_mm, between.min(axis=0), atol=1e-9)
+
+
 # --- numbers from distances
+
+
+def test_the_mean_of_directed_averages_forgets_how_large_the_surfaces_are():
+    d = distances([1, 4], [3, 1], [2], [6])
+    assert mean_of_directed_averages_mm(d) == (7 / 4 + 2) / 2
+
+
+def test_an_interpolated_percentile_lies_between_two_ranks():
+    d = distances([0, 1, 2, 3, 4], [1] * 5, [1], [1])
+    assert interpolated_hausdorff_mm(d, 95) == pytest.approx(3.8)
+    assert hausdorff_mm(d, 95) == 4
+    with pytest.raises(ValueError, match="percentile"):
+        interpolated_hausdorff_mm(d, 0)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_bounding_box_is_the_smallest(order):
+    mask = np.asarray(voxels((2, 1, 0), (4, 1, 2)), order=order)
+    assert bounding_box(mask) == (slice(2, 5), slice(1, 2), slice(0, 3))
+    assert bounding_box(mask & False) == (slice(0, 0),) * 3
 
 
 def test_both_surfaces_are_pooled_by_area():
@@ -315,8 +389,9 @@ def test_rounding_moves_nothing_across_a_limit():
     ],
 )
 def test_what_has_no_distance_is_refused(truth, predicted, spacing_mm, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        surface_distances(truth, predicted, spacing_mm)
+    for measure in (surface_distances, voxel_surface_distances):
+        with pytest.raises(ValueError, match=complaint):
+            measure(truth, predicted, spacing_mm)
 
 
 def test_limits_that_mean_nothing_are_refused():

@@ -7,18 +7,22 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from ct_attn.metrics import CaseScore, State, summarize
+from ct_attn.metrics import CaseScore, State, SurfaceConvention, summarize
 from ct_attn.report.legend import PALETTE
 from ct_attn.report.page import CasePicture, worst_first, write_report
 from ct_attn.report.plots import score_plot
 from ct_attn.report.png import palette_png
+from ct_attn.report.score_files import ScoreSettings
 
 PNG = palette_png(np.zeros((30, 40, 3), dtype=np.uint8), PALETTE)
 VOID = {"meta", "link", "img"}
 
 
 def scored(case_id: str, organ: str, dsc: float, s2s_mm: float = 1.5) -> CaseScore:
-    numbers = {"dsc": dsc, "precision": 0.61, "recall": 0.62, "jaccard": 0.63, "surface_dsc_2mm": 0.64}
+    numbers = {"dsc": dsc, "precision": 0.61, "recall": 0.62, "jaccard": 0.63, "accuracy": 0.99,
+               "surface_dsc_1mm": 0.44, "surface_dsc_2mm": 0.64, "surface_dsc_3mm": 0.84,
+               "directed_mean_mm": 1.6, "hd_mm": 9.5, "centroid_mm": 2.5,
+               "volume_difference_ml": -0.08, "volume_difference_percent": -0.1}  # fmt: skip
     return CaseScore(
         case_id=case_id,
         organ=organ,
@@ -38,7 +42,14 @@ MISSED = CaseScore(
     dsc=0.0,
     recall=0.0,
     jaccard=0.0,
+    accuracy=0.98,
+    surface_dsc_1mm=0.0,
     surface_dsc_2mm=0.0,
+    surface_dsc_3mm=0.0,
+    volume_difference_ml=-80.0,
+    volume_difference_percent=-100.0,
+    truth_ml=80.0,
+    predicted_ml=0.0,
 )
 SCORES = [
     scored("case_a", "pancreas", 0.8, s2s_mm=1.0),
@@ -114,11 +125,13 @@ def test_the_summary_holds_means_and_counts_states(html):
     """Pancreas: DSC of 0.8, 0.7 and 0 is 0.5 ± 0.436; surfaces of two cases 1.5 ± 0.71 mm."""
     rows = {row[0]: row[1:] for row in Page(html).tables["summary"]}
     assert rows["Measure"] == ["pancreas", "left kidney"]
-    assert rows["DSC"] == ["0.500 ± 0.436", "0.950"]
-    assert rows["Recall"] == ["0.413 ± 0.358", "0.620"]
-    assert rows["S2S mm"] == ["1.50 ± 0.71 without 1 case", "1.50"]
-    assert rows["HD95 mm"] == ["7.25 ± 0.00 without 1 case", "7.25"]
-    assert rows["Surface DSC 2 mm"] == ["0.427 ± 0.370", "0.640"]
+    dsc, kidney_dsc = rows["DSC"]
+    assert re.fullmatch(r"0.500 ± 0.436 0.\d{3} to 0.\d{3} median 0.700 \(0.350, 0.750\)", dsc)
+    assert kidney_dsc == "0.950"
+    assert rows["Recall"][0].startswith("0.413 ± 0.358 ")
+    assert rows["S2S mm"] == ["1.50 ± 0.71 1.00 to 2.00 median 1.50 (1.25, 1.75) without 1 case", "1.50"]
+    assert rows["HD95 mm"] == ["7.25 ± 0.00 7.25 to 7.25 median 7.25 (7.25, 7.25) without 1 case", "7.25"]
+    assert rows["Surface DSC 2 mm"][0].startswith("0.427 ± 0.370")
     assert [
         rows[f"Cases {state}"] for state in ("scored", "missed", "spurious", "both empty", "not labelled")
     ] == [
@@ -133,6 +146,16 @@ def test_the_summary_holds_means_and_counts_states(html):
 def test_an_organ_without_any_number_has_dashes_in_the_summary(tmp_path):
     html = write(tmp_path / "r.html", [SCORES[4]])
     assert {row[0]: row[1] for row in Page(html).tables["summary"]}["DSC"] == "—"
+
+
+@pytest.mark.parametrize("convention", SurfaceConvention)
+def test_it_says_what_a_surface_is_and_how_both_empty_counts(tmp_path, convention):
+    asked = write(
+        tmp_path / "a.html", settings=ScoreSettings(surface_convention=convention, count_empty=True)
+    )
+    assert f"(convention {convention}" in asked
+    assert "both empty counts as DSC, Jaccard and surface DSC 1" in asked
+    assert "both empty too" in write(tmp_path / "b.html")
 
 
 def test_cases_stand_worst_first_and_numbers_beside_their_columns(html):
@@ -155,7 +178,15 @@ def test_cases_stand_worst_first_and_numbers_beside_their_columns(html):
         "Jaccard": "0.630",
         "S2S mm": "1.00",
         "HD95 mm": "7.25",
+        "HD mm": "9.50",
+        "Surface DSC 1 mm": "0.440",
         "Surface DSC 2 mm": "0.640",
+        "Surface DSC 3 mm": "0.840",
+        "Volume difference ml": "-0.1",
+        "Volume difference %": "-0.1",
+        "Centroids apart mm": "2.50",
+        "Mean of directed averages mm": "1.60",
+        "Accuracy": "0.99000",
         "Truth ml": "80.0",
         "Predicted ml": "80.0",
     }
@@ -234,7 +265,7 @@ def test_a_reader_without_eyes_or_mouse_gets_along(html):
 def test_sorting_has_the_whole_number_and_nothing_for_a_gap(html):
     values = re.findall(r'<td[^>]* data-value="([^"]*)"', html)
     assert "80.04" in values
-    assert values.count("") == 5 + 9 + 9  # the missed one, the one not labelled, both empty
+    assert values.count("") == 6 + 17 + 17  # the missed one, the one not labelled, both empty
 
 
 def test_a_report_without_pictures_and_notes_has_no_empty_sections(tmp_path):

@@ -1,0 +1,35 @@
+"""A mask brought onto another grid, for comparing masks that were drawn on different ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_attn.volume import Grid, Mask
+
+#: A place this close (in voxels) to the middle between two voxels counts as in the middle, so that
+#: the rounding of matrices doesn't decide which voxel is taken.
+_ROUNDING_VOXELS = 1e-6
+
+
+def nearest_on(mask: Mask, grid: Grid) -> Mask:
+    """``mask`` on ``grid``: every voxel takes the code of the voxel of ``mask`` it lies in.
+
+    Nearest neighbour, so no code appears that wasn't there; in the middle between two
+    voxels the upper one is taken. Outside of ``mask`` there is background. Grids may be
+    turned, oblique or sheared against each other.
+    """
+    to_source = np.linalg.inv(mask.grid.affine) @ grid.affine
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    i, j = np.meshgrid(np.arange(grid.shape[0]), np.arange(grid.shape[1]), indexing="ij", sparse=True)
+    for k in range(grid.shape[2]):  # slab by slab: coordinates take 30 times the room of labels
+        places = [_round(a * i + b * j + (c * k + d)) for a, b, c, d in to_source[:3]]
+        inside = np.logical_and.reduce(
+            [(place >= 0) & (place < size) for place, size in zip(places, mask.grid.shape, strict=True)]
+        )
+        labels[:, :, k][inside] = mask.labels[tuple(place[inside] for place in places)]
+    return Mask(labels=labels, grid=grid)
+
+
+def _round(places: NDArray[np.float64]) -> NDArray[np.intp]:
+    return np.floor(places + (0.5 + _ROUNDING_VOXELS)).astype(np.intp)

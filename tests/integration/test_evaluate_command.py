@@ -1,0 +1,85 @@
+"""Evaluating and comparing through the installed ``ct-attn`` command."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ct_attn.labels import DISK_SCHEME
+from ct_attn.scan_io import nifti
+from ct_attn.volume import Grid, Mask
+from tests.integration.test_command_line import assert_refused, ct_attn, succeed
+
+GRID = Grid(shape=(30, 26, 20), affine=np.diag([1.5, 1.5, 3.0, 1.0]))
+N_CASES = 4
+
+
+def write(path, shift):
+    labels = np.zeros(GRID.shape, dtype=np.uint8)
+    labels[4 + shift : 14 + shift, 4:14, 4:12] = DISK_SCHEME.codes["spleen"]
+    labels[18:26, 14 : 22 + shift, 6:14] = DISK_SCHEME.codes["left_kidney"]
+    nifti.write_mask(Mask(labels=labels, grid=GRID), path, scheme=DISK_SCHEME)
+
+
+@pytest.fixture
+def masks(tmp_path):
+    for case in range(N_CASES):
+        write(tmp_path / "truth" / f"case{case}.nii.gz", 0)
+        write(tmp_path / "good" / f"case{case}.nii.gz", case % 2)
+        write(tmp_path / "poor" / f"case{case}.nii.gz", 2 + case % 2)
+    return tmp_path
+
+
+def evaluate(folder, predicted, output, *options):
+    return ct_attn("evaluate", "--truth", folder / "truth", "--predicted", folder / predicted,
+                   "-o", folder / output, *options)  # fmt: skip
+
+
+def test_one_torn_file_is_named_and_counted_and_the_exit_code_is_1(masks):
+    torn = masks / "good" / "case2.nii.gz"
+    torn.write_bytes(torn.read_bytes()[:60])
+    done = {n: evaluate(masks, "good", f"out{n}", "--workers", n) for n in (1, 2)}
+    for one in done.values():
+        assert one.returncode == 1
+        assert f"failed: case2: {torn}" in one.stderr
+        assert "1 of 4 cases failed" in one.stderr
+        assert "Traceback" not in one.stderr
+        assert "3 cases" in one.stdout
+    one, two = ({path.name: path.read_bytes() for path in (masks / f"out{n}").iterdir()} for n in (1, 2))
+    assert one == two
+
+
+def test_masks_on_another_grid_are_resampled_only_when_asked_and_aloud(masks):
+    moved = GRID.affine.copy()
+    moved[2, 3] = 0.5
+    mask, _ = nifti.read_mask(masks / "good" / "case1.nii.gz")
+    other = Mask(labels=mask.labels, grid=Grid(shape=GRID.shape, affine=moved))
+    nifti.write_mask(other, masks / "good" / "case1.nii.gz", scheme=DISK_SCHEME)
+    assert "case1.nii.gz: expected the grid of" in evaluate(masks, "good", "out").stderr
+    done = evaluate(masks, "good", "out", "--resample-predictions")
+    assert done.returncode == 0
+    assert "resampled onto the truth's grid: case1" in done.stderr
+
+
+def test_runs_are_compared_or_refused(masks):
+    for run in ("good", "poor"):
+        assert evaluate(masks, run, f"scores/{run}").returncode == 0
+    scores = masks / "scores"
+    done = succeed("compare", scores / "poor", scores / "good", "-o", masks / "comparison")
+    assert "good − poor" in done.stdout
+    assert "4/0/0" in done.stdout
+    assert (masks / "comparison" / "report.html").is_file()
+    (masks / "truth" / "case3.nii.gz").unlink()
+    (masks / "good" / "case3.nii.gz").unlink()
+    assert evaluate(masks, "good", "fewer/good").returncode == 0
+    pair = scores / "poor", masks / "fewer" / "good"
+    assert_refused(ct_attn("compare", *pair, "-o", masks / "other"), "case3", "--intersection")
+    assert not (masks / "other").exists()
+    done = succeed("compare", *pair, "-o", masks / "other", "--intersection")
+    assert "left out of poor: case3" in done.stderr
+
+
+def test_an_unknown_convention_is_refused(masks):
+    done = evaluate(masks, "good", "out", "--surface-convention", "round")
+    assert done.returncode == 2
+    assert "'area', 'voxel', 'contour'" in done.stderr
