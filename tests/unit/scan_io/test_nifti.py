@@ -64,6 +64,7 @@ def test_a_mask_states_its_grid_exactly_as_the_scan_does(tmp_path, name, with_ti
     assert np.array_equal(np.asarray(nib.load(out).dataobj), labels)
     assert nib.load(out).get_data_dtype() == np.uint8
     assert np.array_equal(nifti.read_grid(out).affine, grid.affine)
+    assert nifti.frame_of(scan, grid) == nifti.read_frame(scan)
 
 
 def test_left_handed_headers_here_do_have_a_negative_qfac():
@@ -75,6 +76,8 @@ def test_left_handed_headers_here_do_have_a_negative_qfac():
 def test_numbers_are_read_as_the_header_scales_them(tmp_path, name):
     path = write_raw(tmp_path / "scan.nii", HEADERS[name], stored_numbers())
     volume = nifti.read_volume(path)
+    in_ram = header(sform=(OBLIQUE, 1)) if name == "microns" else HEADERS[name]
+    assert volume.grid.is_same_as(Grid(shape=SHAPE, affine=in_ram.get_best_affine()), tolerance_mm=1e-4)
     if name == "scaled":
         assert volume.hu.dtype == np.float32
         assert np.array_equal(volume.hu, stored_numbers() * 0.5 - 3)
