@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ def as_hounsfield(stored: StoredVolume, path: Path, options: ReadingOptions, on_
         hu = _rescaled(hu, slope, intercept)
         on_note(f"Its values were multiplied by {slope:g} and {intercept:g} added, as --rescale says.")
     else:
-        cause = "numbers kept in 8 bits" if stored.eight_bit else likely_cause(hu)
+        cause = likely_cause(hu) or ("numbers kept in 8 bits" if stored.eight_bit else "")
         if cause:
             raise UserError(
                 path,
@@ -69,7 +70,7 @@ def likely_cause(hu: HuArray) -> str:
     return _cause_of_no_negative(sample, most, whole=whole)
 
 
-def _cause_of_no_negative(sample: NDArray[np.generic], most: float, *, whole: bool) -> str:
+def _cause_of_no_negative(sample: NDArray[Any], most: float, *, whole: bool) -> str:
     low, high = _STORED_TISSUE
     tissue = _share(sample, low, high)
     if np.median(sample) >= low or (tissue >= 0.1 and tissue > _share(sample, *_STORED_BETWEEN)):
@@ -86,7 +87,7 @@ def _cause_of_no_negative(sample: NDArray[np.generic], most: float, *, whole: bo
     return "nothing below 0, where CT has air and fat (cut off, or another kind of image)"
 
 
-def _share(sample: NDArray[np.generic], low: float, high: float) -> float:
+def _share(sample: NDArray[Any], low: float, high: float) -> float:
     return float(((sample >= low) & (sample < high)).mean())
 
 
@@ -102,7 +103,7 @@ def _without_padding(hu: HuArray, on_note: OnNote) -> HuArray:
     if count:
         on_note(
             f"{count:,} voxels below {LEAST_HU} HU, down to {hu.min():g} "
-            f"(padding outside the field of view), were set to {LEAST_HU}."
+            f"(padding outside the field of view, or overshoot of a resampling), were set to {LEAST_HU}."
         )
         np.maximum(hu, np.asarray(LEAST_HU, dtype=hu.dtype), out=hu)
     return hu

@@ -81,9 +81,7 @@ def read_stored(path: Path, options: ReadingOptions = AS_IT_IS, on_note: OnNote 
         hu = read_hu(stream, head.grid.shape, head.dtype, slope=head.slope, intercept=head.intercept)
     require_finite(hu, path)
     unscaled = (head.slope, head.intercept) == (1, 0)
-    return StoredVolume(
-        volume=Volume(hu=hu, grid=head.grid), eight_bit=head.dtype.itemsize == 1 and unscaled
-    )
+    return StoredVolume(volume=Volume(hu=hu, grid=head.grid), eight_bit=head.dtype.itemsize == 1 and unscaled)
 
 
 def read_grid(path: Path) -> Grid:

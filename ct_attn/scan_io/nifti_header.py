@@ -122,7 +122,7 @@ def _not_nifti(path: Path, found: str) -> UserError:
 
 def _stored_type(header: Nifti1Header, path: Path) -> np.dtype[Any]:
     try:
-        dtype = header.get_data_dtype()
+        dtype: np.dtype[Any] = header.get_data_dtype()
     except (HeaderDataError, KeyError) as error:
         code = int(header["datatype"])
         raise UserError(

@@ -121,12 +121,10 @@ def _spatial_first(sizes: list[int], header: _Header) -> list[int]:
 def _stored_type(header: _Header, path: Path) -> np.dtype[Any]:
     name = str(header["type"])
     if name not in _TYPES:
-        raise UserError(
-            path, expected="real numbers", found=f"type {name}", remedy="convert the voxel type"
-        )
+        raise UserError(path, expected="real numbers", found=f"type {name}", remedy="convert the voxel type")
     dtype = np.dtype(_TYPES[name])
     if dtype.itemsize > 1:
-        dtype = dtype.newbyteorder({"little": "<", "big": ">"}[header["endian"]])
+        dtype = np.dtype({"little": "<", "big": ">"}[header["endian"]] + dtype.str[1:])
     require_real_numbers(dtype, path)
     return dtype
 

@@ -81,8 +81,9 @@ def _read_file(path: Path, options: ReadingOptions, on_note: OnNote) -> StoredVo
         on_note(f"By its name (_{word}_) dcm2niix wrote it: {_CORRECTED[word]}.")
     if nifti.has_nifti_name(path):
         return nifti.read_stored(path, options, on_note)
-    reader = metaimage if path.suffix.lower() == metaimage.SUFFIX else nrrd
-    return reader.read_stored(path, options, on_note)
+    if path.suffix.lower() == metaimage.SUFFIX:
+        return metaimage.read_stored(path, options, on_note)
+    return nrrd.read_stored(path, options, on_note)
 
 
 def find_scans(path: Path) -> list[ScanFile]:

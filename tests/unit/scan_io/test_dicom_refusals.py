@@ -16,8 +16,9 @@ from pydicom.uid import (
 )
 
 from ct_attn.errors import UserError
-from ct_attn.scan_io import dicom
-from ct_attn.scan_io.dicom import read_headers, read_series
+from ct_attn.scan_io import dicom_pixels
+from ct_attn.scan_io.dicom import read_series
+from ct_attn.scan_io.dicom_headers import read_headers
 from tests.unit.scan_io.dicom_files import FIVE, PATIENT_ID, PATIENT_NAME, write_series
 
 
@@ -135,7 +136,7 @@ def test_pixels_that_no_decoder_reads_are_refused_by_name(tmp_path, monkeypatch)
         dataset.PixelData = pydicom.encaps.encapsulate([dataset.PixelData])
         dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
         dataset.save_as(path)
-    decoder = dicom.get_decoder(JPEGLosslessSV1)
+    decoder = dicom_pixels.get_decoder(JPEGLosslessSV1)
     monkeypatch.setattr(decoder, "_available", {})  # whatever happens to be installed
     message = refusal(tmp_path)
     assert "JPEG Lossless" in message
