@@ -39,9 +39,9 @@ def even_count(stack: Stack) -> int:
 
 def even_places_mm(stack: Stack) -> NDArray[np.float64]:
     """Their places, [N']."""
-    if not stack.is_uneven:
-        return np.linspace(0, stack.places_mm[-1], len(stack.slices), dtype=np.float64)
-    return np.arange(even_count(stack)) * even_step_mm(stack)
+    count = even_count(stack)
+    step_mm = even_step_mm(stack) if stack.is_uneven else stack.places_mm[-1] / (count - 1)
+    return np.asarray(np.arange(count) * step_mm, dtype=np.float64)
 
 
 def upright_frame(stack: Stack) -> tuple[Slice, NDArray[np.float64]]:

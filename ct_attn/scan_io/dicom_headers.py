@@ -32,7 +32,7 @@ EXPORT_AGAIN = "export the series again, or convert it to NIfTI"
 
 _SHARED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _META_BYTES = 128 + 4 + 12  # preamble, DICM, and the element that says how long the rest is
-_MOST_DEFLATED_BYTES = 1 << 28
+_MOST_DEFLATED_BYTES = 1 << 26
 _OF_HU = {"", "HU", "US", "HU_MOD"}  # US is "unspecified": many scanners mean HU
 
 
