@@ -231,7 +231,8 @@ def _in_mm(affine: NDArray[np.float64], header: Nifti1Header, on_note: OnNote) -
         on_note(f"Its unit of length has the unknown code {unit}; millimetres were taken.")
     if unit in _UNIT_NAMES:
         on_note(f"Its lengths are in {_UNIT_NAMES[unit]}; they were turned into millimetres.")
-    return np.asarray(np.diag([*[_MM_PER_UNIT.get(unit, 1.0)] * 3, 1.0]) @ affine)
+    with np.errstate(invalid="ignore"):  # an infinite affine is refused later
+        return np.asarray(np.diag([*[_MM_PER_UNIT.get(unit, 1.0)] * 3, 1.0]) @ affine)
 
 
 def _by(steps: Any) -> str:
