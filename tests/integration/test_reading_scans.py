@@ -155,7 +155,7 @@ def peak_kb(model: Path, scan: Path, output: Path) -> tuple[int, str, int]:
 
 @pytest.mark.slow
 def test_a_gzip_bomb_costs_no_memory(model, nii, tmp_path):
-    """300 MB of zeros behind a header of a few kB, and behind one that promises more than the file can hold."""
+    """300 MB of zeros behind a small header, and a header that promises more than its file can hold."""
     whole = nii.read_bytes()
     bomb, promise = tmp_path / "bomb.nii.gz", tmp_path / "promise.nii.gz"
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)

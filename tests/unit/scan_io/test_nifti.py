@@ -158,6 +158,30 @@ def test_a_sheared_grid_is_stated_by_the_sform_alone(tmp_path):
     assert nifti.read_grid(tmp_path / "scan.nii").is_same_as(grid)
 
 
+def test_a_scan_turned_by_almost_half_a_turn_is_not_stated_twice_and_differently(tmp_path):
+    """A quaternion of float32 near half a turn is off by a tenth of a mm at 500 mm."""
+    turn = np.pi - 0.001
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    grid = Grid(shape=(512, 512, 2), affine=affine)
+    path = tmp_path / "mask.nii.gz"
+    nifti.write_mask(Mask(labels=np.zeros(grid.shape, np.uint8), grid=grid), path, scheme=DISK_SCHEME)
+    assert nib.load(path).header["qform_code"] == 0
+    assert nifti.read_grid(path).is_same_as(grid)
+
+
+def test_a_frame_is_for_the_grid_that_its_file_says(tmp_path):
+    scan = write_raw(tmp_path / "scan.nii", HEADERS["both"], stored_numbers())
+    grid = nifti.read_grid(scan)
+    assert nifti.frame_of(scan, grid) == nifti.read_frame(scan)
+    assert nifti.frame_of(scan, Grid(shape=SHAPE, affine=SHEARED)) is None
+    torn = write_raw(
+        tmp_path / "torn.nii", header(sform=(OBLIQUE, 1), qform=(SHEARED * 2, 1)), stored_numbers()
+    )
+    assert nifti.frame_of(torn, grid) is None
+    assert nifti.frame_of(tmp_path, grid) is None
+
+
 @pytest.mark.parametrize("scheme", [DISK_SCHEME, PAPER_SCHEME])
 def test_a_mask_brings_the_meaning_of_its_codes(tmp_path, scheme):
     mask = Mask(

@@ -79,8 +79,7 @@ def test_an_inflated_stream_is_read_to_its_end_and_no_further():
     for wrong in (packed[:-1], packed + b"x"):
         stream = unpacked(io.BytesIO(wrong), "zlib")
         with pytest.raises((EOFError, ValueError)):
-            while stream.read(4096):
-                pass
+            list(iter(lambda stream=stream: stream.read(4096), b""))
 
 
 def test_a_zlib_bomb_is_left_packed():
