@@ -198,21 +198,65 @@ def plan(
 def predict(
     model: Annotated[Path, typer.Option("-m", "--model", help="The model folder of a training run.")],
     source: Annotated[
-        Path, typer.Option("-i", "--input", help="A NIfTI file, a folder of them, or a DICOM folder.")
+        Path,
+        typer.Option(
+            "-i",
+            "--input",
+            help="A scan (.nii.gz, .nii, .mha, .nrrd or a DICOM folder), or a folder of them.",
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .nii.gz for one scan, else a folder.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace masks that exist.")] = False,
     attention: Annotated[
         bool, typer.Option("--attention", help="Write the gates' coefficients too.")
     ] = False,
+    spacing: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="Voxel size in mm of a NIfTI file that states neither spacing nor place."),
+    ] = None,
+    prefer: Annotated[
+        Literal["sform", "qform"] | None, typer.Option(help="Which is right where they disagree.")
+    ] = None,
+    rescale: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Slope and intercept that make HU of other values; 1 0 takes them as they are."),
+    ] = None,
+    series: Annotated[
+        str | None, typer.Option(help="UID, or number in the list, of the DICOM series to take.")
+    ] = None,
+    fix_spacing: Annotated[
+        bool, typer.Option("--fix-spacing", help="Resample DICOM slices at uneven steps to even ones.")
+    ] = False,
+    fix_tilt: Annotated[
+        bool, typer.Option("--fix-tilt", help="Move the DICOM slices of a tilted gantry upright.")
+    ] = False,
+    max_voxels: Annotated[int, typer.Option(help="Refuse headers that promise more.", min=1)] = 2_000_000_000,
     device: Device = "auto",
 ) -> None:
     """Write a mask for every scan, on the scan's own grid."""
     from ct_attn.predict import predict as run
+    from ct_attn.scan_io.options import ReadingOptions
 
+    options = ReadingOptions(
+        max_voxels=max_voxels,
+        spacing_mm=spacing,
+        prefer=prefer,
+        rescale=rescale,
+        series=series,
+        fix_spacing=fix_spacing,
+        fix_tilt=fix_tilt,
+    )
     with _progress() as progress:
         predictions = run(
-            model, source, output, progress=progress, device=device, overwrite=overwrite, attention=attention
+            model,
+            source,
+            output,
+            progress=progress,
+            device=device,
+            overwrite=overwrite,
+            attention=attention,
+            options=options,
+            on_note=lambda name, note: stderr.print(f"note: {name}: {note}", markup=False),
         )
     for mask in predictions.masks:
         stdout.print(f"mask  {mask}")

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import Progress
 
 from ct_attn.errors import UserError
-from ct_attn.inference.predictor import OnWindow, Predictor
+from ct_attn.inference.predictor import Predictor
 from ct_attn.scan_io import nifti
+from ct_attn.scan_io.options import AS_IT_IS, ReadingOptions
 from ct_attn.scan_io.scan import ScanFile, find_scans, read_scan
+from ct_attn.volume import Volume
+
+#: Hears, of the scan so named, what was done to it beyond reading what its file says.
+OnScanNote = Callable[[str, str], None]
+
+
+def _no_scan_note(name: str, note: str) -> None:
+    """Let a note pass unheard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +40,13 @@ def predict(
     device: str = "auto",
     overwrite: bool = False,
     attention: bool = False,
+    options: ReadingOptions = AS_IT_IS,
+    on_note: OnScanNote = _no_scan_note,
 ) -> Predictions:
     """Write a mask for every scan in ``source`` with the model in the folder ``model``.
 
-    ``source`` is a NIfTI file, a folder of them, a DICOM folder or a folder of DICOM
-    folders. ``output`` is a file for one scan (``.nii.gz``), else a folder that gets
+    ``source`` is a scan file, a folder of them, a DICOM folder or a folder of DICOM
+    folders, read as ``options`` say. ``output`` is a file for one scan (``.nii.gz``), else a folder that gets
     ``<name of the scan>.nii.gz``. A scan that cannot be read does not stop the others
     unless it is the only one. With ``attention``, the gates' coefficients go into the
     folder ``<name of the mask>_attention`` beside it, on the scan's grid. Raises
@@ -52,10 +64,16 @@ def predict(
         def on_window(done: int, total: int, number: int = number) -> None:
             progress.update(task, completed=number + done / total)
 
+        def on_this_note(note: str, name: str = scan.name) -> None:
+            on_note(name, note)
+
         try:
-            _predict_scan(predictor, scan, target, on_window)
+            volume = read_scan(scan.path, options, on_this_note)
+            frame = nifti.frame_of(scan.path, volume.grid)
+            mask = predictor.predict(volume, on_window)
+            nifti.write_mask(mask, target, scheme=predictor.scheme, frame=frame)
             if attention:
-                _write_attention(predictor, scan, target)
+                _write_attention(predictor, volume, target, frame)
         except UserError as error:
             if len(scans) == 1:
                 raise
@@ -89,17 +107,9 @@ def _targets(scans: list[ScanFile], output: Path, *, overwrite: bool) -> list[Pa
     return targets
 
 
-def _predict_scan(predictor: Predictor, scan: ScanFile, target: Path, on_window: OnWindow) -> None:
-    mask = predictor.predict(read_scan(scan.path), on_window)
-    nifti.write_mask(mask, target, scheme=predictor.scheme, frame=_frame(scan))
-
-
-def _write_attention(predictor: Predictor, scan: ScanFile, target: Path) -> None:
+def _write_attention(
+    predictor: Predictor, volume: Volume, target: Path, frame: nifti.NiftiFrame | None
+) -> None:
     folder = target.with_name(f"{nifti.stem(target)}_attention")
-    for name, alpha in predictor.attention(read_scan(scan.path)).items():
-        nifti.write_volume(alpha, folder / f"{name}.nii.gz", frame=_frame(scan))
-
-
-def _frame(scan: ScanFile) -> nifti.NiftiFrame | None:
-    """How the scan states its grid; a DICOM folder has no NIfTI words for it."""
-    return None if scan.path.is_dir() else nifti.read_frame(scan.path)
+    for name, alpha in predictor.attention(volume).items():
+        nifti.write_volume(alpha, folder / f"{name}.nii.gz", frame=frame)

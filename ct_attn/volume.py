@@ -18,6 +18,9 @@ from ct_attn.errors import UserError
 Shape3 = tuple[int, int, int]
 Spacing3 = tuple[float, float, float]
 
+#: From coordinates to the patient's left, posterior and superior (DICOM, ITK) to ours.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
 #: Two grids are the same when no corner voxel lies further apart than this.
 SAME_GRID_TOLERANCE_MM = 1e-2
 

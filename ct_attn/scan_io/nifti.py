@@ -1,6 +1,7 @@
 """NIfTI files, read and written through nibabel.
 
-SimpleITK reads a truncated ``.nii.gz`` as zeros without a word; nibabel raises.
+Header and voxels are checked and read here, since nibabel mends headers in silence and
+stops before gzip's checksum; SimpleITK reads a truncated ``.nii.gz`` as zeros.
 """
 
 # mypy: allow-untyped-calls
@@ -8,31 +9,31 @@ SimpleITK reads a truncated ``.nii.gz`` as zeros without a word; nibabel raises.
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from dataclasses import dataclass
+from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Extension, Nifti1Header, Nifti1Image
+from nibabel.volumeutils import native_code
 from numpy.typing import NDArray
 
 from ct_attn.atomic import replacing
 from ct_attn.errors import UserError
 from ct_attn.labels import LabelScheme, Structure
+from ct_attn.scan_io.nifti_header import Head, forms_agree, opened
+from ct_attn.scan_io.options import AS_IT_IS, OnNote, ReadingOptions, no_note
+from ct_attn.scan_io.values import StoredVolume, read_blocks, read_hu, require_finite, scaled
 from ct_attn.volume import Grid, Mask, Volume
 
 SUFFIXES = (".nii.gz", ".nii")
 
 _COMMENT = 6  # the NIfTI extension code for plain text
 _SCHEME_KEY = "ct_attn label scheme"
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,26 +65,29 @@ def stem(path: Path) -> str:
     return path.stem
 
 
-def read_volume(path: Path) -> Volume:
-    """The CT scan in ``path``: int16 where the file's integers fit, else float32.
+def read_volume(path: Path, options: ReadingOptions = AS_IT_IS, on_note: OnNote = no_note) -> Volume:
+    """The values in ``path`` on its grid: int16 where the file's integers fit, else float32.
 
-    Raises :class:`UserError` when the file is missing, not NIfTI, torn, not a
-    single 3D volume of real numbers, or holds NaN or infinity.
+    Raises :class:`UserError` when the file is missing, not NIfTI, torn, larger than
+    ``options`` allow, not a single 3D volume of real numbers, doesn't say where it
+    lies, or holds NaN or infinity.
     """
-    image = _open(path)
-    grid = _grid(image, path)
-    hu = _as_hu(_read_array(image, path))
-    if hu.dtype == np.float32 and not np.isfinite(hu).all():
-        count = int(hu.size - np.isfinite(hu).sum())
-        raise UserError(
-            path, expected="finite HU", found=f"{count} voxels of NaN or infinity", remedy="mend the scan"
-        )
-    return Volume(hu=hu, grid=grid)
+    return read_stored(path, options, on_note).volume
+
+
+def read_stored(path: Path, options: ReadingOptions = AS_IT_IS, on_note: OnNote = no_note) -> StoredVolume:
+    """The same, with what the file stores."""
+    with opened(path, options, on_note) as (head, stream):
+        hu = read_hu(stream, head.grid.shape, head.dtype, slope=head.slope, intercept=head.intercept)
+    require_finite(hu, path)
+    unscaled = (head.slope, head.intercept) == (1, 0)
+    return StoredVolume(volume=Volume(hu=hu, grid=head.grid), eight_bit=head.dtype.itemsize == 1 and unscaled)
 
 
 def read_grid(path: Path) -> Grid:
     """The grid of the image in ``path``, from its header alone."""
-    return _grid(_open(path), path)
+    with opened(path) as (head, _):
+        return head.grid
 
 
 def read_mask(path: Path) -> tuple[Mask, LabelScheme | None]:
@@ -92,19 +96,27 @@ def read_mask(path: Path) -> tuple[Mask, LabelScheme | None]:
     Raises :class:`UserError` as :func:`read_volume` does, and when a value is not a
     whole number from 0 to 255.
     """
-    image = _open(path)
-    grid = _grid(image, path)
-    array = _read_array(image, path)
+    with opened(path) as (head, stream):
+        labels = np.empty(prod(head.grid.shape), dtype=np.uint8)
+        start = 0
+        for block in read_blocks(stream, labels.size, head.dtype):
+            codes = labels[start : start + block.size]
+            _fill_codes(codes, scaled(block, head.slope, head.intercept), path)
+            start += block.size
+        scheme = _read_scheme(head)
+    return Mask(labels=labels.reshape(head.grid.shape, order="F"), grid=head.grid), scheme
+
+
+def _fill_codes(codes: NDArray[np.uint8], values: NDArray[Any], path: Path) -> None:
     with np.errstate(invalid="ignore"):
-        labels = array.astype(np.uint8, casting="unsafe")
-    if not np.array_equal(labels, array):
+        codes[:] = values.astype(np.uint8, casting="unsafe")
+    if not np.array_equal(codes, values):
         raise UserError(
             path,
             expected="label codes (whole numbers from 0 to 255)",
-            found=f"values from {array.min():g} to {array.max():g}",
+            found=f"values from {values.min():g} to {values.max():g}",
             remedy="give a label map, not an image or probabilities",
         )
-    return Mask(labels=labels, grid=grid), _read_scheme(image.header, path)
 
 
 def require_known_codes(mask: Mask, scheme: LabelScheme, path: Path) -> None:
@@ -122,7 +134,8 @@ def require_known_codes(mask: Mask, scheme: LabelScheme, path: Path) -> None:
 
 def read_frame(path: Path) -> NiftiFrame:
     """How ``path`` states its grid."""
-    header = _open(path).header
+    with opened(path) as (head, _):
+        header = head.header
     return NiftiFrame(
         sform_code=int(header["sform_code"]),
         qform_code=int(header["qform_code"]),
@@ -134,6 +147,19 @@ def read_frame(path: Path) -> NiftiFrame:
     )
 
 
+def frame_of(path: Path, grid: Grid) -> NiftiFrame | None:
+    """The frame of ``path`` when its header alone says ``grid``.
+
+    None for other kinds of files, and where the user had to say which grid is right.
+    """
+    if not has_nifti_name(path):
+        return None
+    try:
+        return read_frame(path) if read_grid(path).is_same_as(grid) else None
+    except UserError:
+        return None
+
+
 def write_mask(mask: Mask, path: Path, *, scheme: LabelScheme, frame: NiftiFrame | None = None) -> None:
     """Write ``mask`` as uint8 NIfTI whose header says what its codes mean.
 
@@ -141,27 +167,30 @@ def write_mask(mask: Mask, path: Path, *, scheme: LabelScheme, frame: NiftiFrame
     same words: sform, qform, their codes and the units. Without it, the affine goes
     into both, as scanner coordinates in mm.
     """
-    image = Nifti1Image(mask.labels, mask.grid.affine)
-    _state(image, mask.grid, frame)
+    image = _image(mask.labels, mask.grid, frame)
     image.header.extensions.append(Nifti1Extension(_COMMENT, _dump_scheme(scheme)))
     _save(image, path)
 
 
 def write_volume(volume: Volume, path: Path, *, frame: NiftiFrame | None = None) -> None:
     """Write values on a grid as NIfTI (int16 or float32 as held); ``frame`` as in :func:`write_mask`."""
-    image = Nifti1Image(volume.hu, volume.grid.affine)
-    _state(image, volume.grid, frame)
-    _save(image, path)
+    _save(_image(volume.hu, volume.grid, frame), path)
 
 
-def _state(image: Nifti1Image, grid: Grid, frame: NiftiFrame | None) -> None:
-    """State the grid in the words of ``frame``, or without it as scanner coordinates."""
+def _image(array: NDArray[Any], grid: Grid, frame: NiftiFrame | None) -> Nifti1Image:
+    """``array`` on ``grid``, stated in the words of ``frame``, or without it as scanner coordinates."""
     if frame is not None:
+        image = Nifti1Image(array, None)  # with an affine nibabel would state it in its own words
         _copy_frame(image.header, frame)
-        return
+        return image
+    image = Nifti1Image(array, grid.affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(grid.affine, code=1)
-    image.set_qform(grid.affine, code=1 if grid.is_orthogonal else 0)
+    image.set_qform(grid.affine, code=1)
+    # A qform knows no shear, and near half a turn its float32 quaternion loses a tenth of a mm.
+    if not forms_agree(image.header.get_sform(), image.header.get_qform(), grid.shape):
+        image.header["qform_code"] = 0
+    return image
 
 
 def _copy_frame(header: Nifti1Header, frame: NiftiFrame) -> None:
@@ -186,111 +215,20 @@ def _save(image: Nifti1Image, path: Path) -> None:
         image.to_filename(partial)
 
 
-@contextmanager
-def _nifti_errors(path: Path) -> Iterator[None]:
-    """Turn what nibabel raises on a bad file into one clear line."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError(
-            path, expected="a NIfTI file", found="no such file", remedy="check the path"
-        ) from error
-    except (ImageFileError, nib.spatialimages.HeaderDataError) as error:
-        raise UserError(
-            path,
-            expected="a NIfTI file",
-            found=f"something else ({error})",
-            remedy="convert it to NIfTI first",
-        ) from error
-    except (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error) as error:
-        raise UserError(
-            path,
-            expected="a whole NIfTI file",
-            found=f"a damaged one ({error})",
-            remedy="copy it again from its source",
-        ) from error
-
-
-def _open(path: Path) -> Any:
-    if path.is_dir():
-        raise UserError(path, expected="a NIfTI file", found="a folder", remedy="name a file inside it")
-    with _nifti_errors(path):
-        image = nib.load(path)
-    if not isinstance(image, Nifti1Image):
-        raise UserError(
-            path, expected="a NIfTI file", found=type(image).__name__, remedy="convert it to NIfTI first"
-        )
-    if not _is_one_volume(image.shape):
-        raise UserError(
-            path,
-            expected="one 3D volume",
-            found=f"an array of shape {image.shape}",
-            remedy="extract one volume",
-        )
-    if image.get_data_dtype().kind not in "iuf":
-        raise UserError(
-            path, expected="real numbers", found=str(image.get_data_dtype()), remedy="convert the voxel type"
-        )
-    return image
-
-
-def _is_one_volume(shape: tuple[int, ...]) -> bool:
-    return len(shape) >= 3 and min(shape) >= 1 and set(shape[3:]) <= {1}
-
-
-def _read_array(image: Any, path: Path) -> NDArray[Any]:
-    """The values [I, J, K] in the file's own type, or float32 where it scales them."""
-    with _nifti_errors(path):
-        array = _read_gzip(image, path) if path.name.lower().endswith(".gz") else _values(image)
-        return np.asanyarray(array.reshape(image.shape[:3]))
-
-
-def _read_gzip(image: Any, path: Path) -> NDArray[Any]:
-    """Values and the rest of the file: gzip compares its checksum only at the end, nibabel stops before."""
-    with gzip.open(path) as stream:
-        array = _values(type(image).from_stream(stream))
-        while stream.read(_CHUNK_BYTES):
-            pass
-    return array
-
-
-def _values(image: Any) -> NDArray[Any]:
-    """Not ``get_fdata``, nor nibabel's own scaling: both go through float64."""
-    stored = image.dataobj.get_unscaled()
-    slope, intercept = image.dataobj.slope, image.dataobj.inter
-    if (slope, intercept) == (1, 0):
-        return np.asanyarray(stored)
-    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused later
-        scaled = stored.astype(np.float32)
-        scaled *= slope
-        scaled += intercept
-    return np.asanyarray(scaled)
-
-
-def _as_hu(array: NDArray[Any]) -> NDArray[np.int16] | NDArray[np.float32]:
-    limits = np.iinfo(np.int16)
-    if array.dtype.kind in "iu" and array.min() >= limits.min and array.max() <= limits.max:
-        return np.ascontiguousarray(array, dtype=np.int16)
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, dtype=np.float32)
-
-
-def _grid(image: Any, path: Path) -> Grid:
-    try:
-        return Grid(shape=image.shape[:3], affine=image.affine)
-    except ValueError as error:
-        raise UserError(
-            path, expected="an invertible affine", found=str(error), remedy="mend the file's sform or qform"
-        ) from error
-
-
 def _dump_scheme(scheme: LabelScheme) -> bytes:
     structures = [{"code": s.code, "name": s.name, "organs": s.organs} for s in scheme.structures]
     return json.dumps({_SCHEME_KEY: structures}).encode()
 
 
-def _read_scheme(header: Nifti1Header, path: Path) -> LabelScheme | None:
-    for extension in header.extensions:
+def _read_scheme(head: Head) -> LabelScheme | None:
+    flag, content = head.extensions[:4], head.extensions[4:]
+    if not flag.strip(b"\0"):
+        return None
+    with warnings.catch_warnings(action="ignore"):  # of sizes that are no multiple of 16
+        extensions = head.header.exts_klass.from_fileobj(
+            BytesIO(content), len(content), head.header.endianness != native_code
+        )
+    for extension in extensions:
         if extension.get_code() != _COMMENT:
             continue
         try:

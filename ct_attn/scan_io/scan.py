@@ -1,28 +1,40 @@
-"""Scans as users name them: a NIfTI file, a folder of DICOM slices, a folder of either.
+"""Scans as users name them: a file, a folder of DICOM slices, a folder of either.
 
-pydicom and highdicom are imported only when there is DICOM to read.
+Files are NIfTI, MetaImage or NRRD. pydicom and highdicom are imported only when there
+is DICOM to read.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from ct_attn.errors import UserError
-from ct_attn.scan_io import nifti
+from ct_attn.scan_io import metaimage, nifti, nrrd
+from ct_attn.scan_io.hounsfield import as_hounsfield
+from ct_attn.scan_io.options import AS_IT_IS, OnNote, ReadingOptions, no_note
+from ct_attn.scan_io.values import StoredVolume
 from ct_attn.volume import Volume
 
 _DICOM_MAGIC = b"DICM"
 _DICOM_PREAMBLE_BYTES = 128
 _DICOM_INDEX = "DICOMDIR"  # the standard's own name for a table of contents
-_WANTED = "a .nii.gz or .nii file, or a folder of DICOM slices"
+_SUFFIXES = (*nifti.SUFFIXES, metaimage.SUFFIX, nrrd.SUFFIX)
+_WANTED = "a .nii.gz, .nii, .mha or .nrrd file, or a folder of DICOM slices"
+
+#: What dcm2niix appends to the name of a series it has corrected.
+_CORRECTED = {
+    "Eq": "slices at uneven steps were resampled to even ones",
+    "Tilt": "the tilt of the gantry was taken out",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanFile:
-    """One scan to read: ``path`` is a NIfTI file or a folder that holds one DICOM series.
+    """One scan to read: ``path`` is a file or a folder that holds one DICOM series.
 
     ``name`` is the file's stem or the folder's name, to name outputs by; it comes
     from the path alone, never from what a DICOM file says of the patient.
@@ -32,10 +44,16 @@ class ScanFile:
     path: Path
 
 
-def read_scan(path: Path) -> Volume:
-    """The CT in ``path``, a NIfTI file or a folder that holds one DICOM series.
+def has_scan_name(path: Path) -> bool:
+    return path.name.lower().endswith(_SUFFIXES)
 
-    Raises :class:`UserError` when it is neither, or cannot be trusted.
+
+def read_scan(path: Path, options: ReadingOptions = AS_IT_IS, on_note: OnNote = no_note) -> Volume:
+    """The CT in ``path``, a NIfTI, MetaImage or NRRD file or a folder of DICOM slices.
+
+    ``on_note`` hears a sentence for each thing that was done beyond reading, asked for in
+    ``options`` or not. Raises :class:`UserError` when ``path`` is no scan, or cannot be
+    trusted (docs/reading-scans.md).
     """
     _require_there(path)
     if path.is_dir():
@@ -45,29 +63,47 @@ def read_scan(path: Path) -> Volume:
             )
         from ct_attn.scan_io import dicom  # noqa: PLC0415 - highdicom is slow to import
 
-        return dicom.read_series(path)
-    _require_nifti_name(path)
-    return nifti.read_volume(path)
+        stored = StoredVolume(volume=dicom.read_series(path, options, on_note), eight_bit=False)
+    else:
+        _require_scan_name(path)
+        stored = _read_file(path, options, on_note)
+    volume = as_hounsfield(stored, path, options, on_note)
+    if not volume.grid.is_orthogonal:
+        on_note(
+            "Its axes are not at right angles; a network sees it resampled onto axes that are, "
+            "and its mask lies on its own grid."
+        )
+    return volume
+
+
+def _read_file(path: Path, options: ReadingOptions, on_note: OnNote) -> StoredVolume:
+    for word in re.findall(r"_(Eq|Tilt)(?=[_\d]|$)", _stem(path)):
+        on_note(f"By its name (_{word}_) dcm2niix wrote it: {_CORRECTED[word]}.")
+    if nifti.has_nifti_name(path):
+        return nifti.read_stored(path, options, on_note)
+    if path.suffix.lower() == metaimage.SUFFIX:
+        return metaimage.read_stored(path, options, on_note)
+    return nrrd.read_stored(path, options, on_note)
 
 
 def find_scans(path: Path) -> list[ScanFile]:
     """The scans that ``path`` names, by name.
 
-    A NIfTI file or a folder of DICOM slices is one scan; a folder of NIfTI files
+    A file or a folder of DICOM slices is one scan; a folder of files
     (subfolders are not searched) or of folders with DICOM slices is one scan each.
     Hidden files are passed over. Raises :class:`UserError` when there is no scan, two
-    have the same name, NIfTI and DICOM are mixed, or some subfolder holds none.
+    have the same name, files and DICOM are mixed, or some subfolder holds none.
     """
     _require_there(path)
     if not path.is_dir():
-        _require_nifti_name(path)
+        _require_scan_name(path)
         return [_scan(path)]
-    files = [entry for entry in _entries(path) if nifti.has_nifti_name(entry) and entry.is_file()]
+    files = [entry for entry in _entries(path) if has_scan_name(entry) and entry.is_file()]
     holds_dicom = _holds_dicom(path)
     if files and holds_dicom:
         raise UserError(
             path,
-            expected="either NIfTI or DICOM",
+            expected="either scan files or DICOM",
             found="both",
             remedy="name one file, or move one kind elsewhere",
         )
@@ -81,8 +117,8 @@ def _require_there(path: Path) -> None:
         raise UserError(path, expected=_WANTED, found="no such file or folder", remedy="check the path")
 
 
-def _require_nifti_name(path: Path) -> None:
-    if nifti.has_nifti_name(path):
+def _require_scan_name(path: Path) -> None:
+    if has_scan_name(path):
         return
     if _is_dicom(path):
         raise UserError(
@@ -123,8 +159,11 @@ def _in_name_order(paths: Sequence[Path], folder: Path) -> list[ScanFile]:
 
 
 def _scan(path: Path) -> ScanFile:
-    name = path.resolve().name if path.is_dir() else nifti.stem(path)
-    return ScanFile(name=name, path=path)
+    return ScanFile(name=path.resolve().name if path.is_dir() else _stem(path), path=path)
+
+
+def _stem(path: Path) -> str:
+    return nifti.stem(path) if nifti.has_nifti_name(path) else path.stem
 
 
 def _entries(folder: Path) -> list[Path]:

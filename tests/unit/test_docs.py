@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import get_args
 
@@ -11,6 +13,7 @@ from pydantic import BaseModel
 from ct_attn.cli import app
 from ct_attn.network.build import AnyNetworkConfig
 from ct_attn.recipe import Recipe
+from ct_attn.scan_io.options import ReadingOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,6 +31,21 @@ NETWORK_FIELDS = {field for config in get_args(AnyNetworkConfig) for field in fi
 @pytest.mark.parametrize("field", sorted({*fields_of(Recipe), *NETWORK_FIELDS}))
 def test_every_field_of_a_recipe_is_documented(field):
     assert f"`{field}`" in (ROOT / "docs" / "recipes.md").read_text()
+
+
+OPTIONS_OF_READING = ("spacing", "prefer", "rescale", "series", "fix_spacing", "fix_tilt", "max_voxels")
+
+
+@pytest.mark.parametrize("option", OPTIONS_OF_READING)
+def test_every_option_of_reading_is_offered_and_documented(option):
+    (command,) = [found.callback for found in app.registered_commands if found.callback.__name__ == "predict"]
+    assert option in signature(command).parameters
+    assert f"`--{option.replace('_', '-')}" in (ROOT / "docs" / "reading-scans.md").read_text()
+
+
+def test_no_option_of_reading_is_missing_here():
+    names = {field.name.removesuffix("_mm") for field in fields(ReadingOptions)}
+    assert names == set(OPTIONS_OF_READING)
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "pipelines").rglob("*.yaml")), ids=lambda path: path.stem)

@@ -9,7 +9,8 @@ import pydicom
 import pytest
 from pydicom.uid import CTImageStorage, RLELossless
 
-from ct_attn.scan_io.dicom import read_headers, read_series
+from ct_attn.scan_io.dicom import read_series
+from ct_attn.scan_io.dicom_headers import read_headers
 from tests.unit.scan_io.dicom_files import FIVE, write_series
 
 

@@ -9,6 +9,7 @@ import pydicom
 import pytest
 from pydicom.uid import (
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     JPEGLosslessSV1,
     MRImageStorage,
@@ -16,14 +17,16 @@ from pydicom.uid import (
 )
 
 from ct_attn.errors import UserError
-from ct_attn.scan_io import dicom
-from ct_attn.scan_io.dicom import read_headers, read_series
+from ct_attn.scan_io import dicom_pixels
+from ct_attn.scan_io.dicom import read_series
+from ct_attn.scan_io.dicom_headers import read_headers
+from ct_attn.scan_io.options import AS_IT_IS, ReadingOptions
 from tests.unit.scan_io.dicom_files import FIVE, PATIENT_ID, PATIENT_NAME, write_series
 
 
-def refusal(folder: Path) -> str:
+def refusal(folder: Path, options: ReadingOptions = AS_IT_IS) -> str:
     with pytest.raises(UserError) as caught:
-        read_series(folder)
+        read_series(folder, options)
     message = str(caught.value)
     assert str(folder) in message
     assert "\n" not in message
@@ -38,19 +41,10 @@ def test_a_folder_without_dicom_is_refused(tmp_path):
     assert "no DICOM image" in refusal(tmp_path)
 
 
-def test_several_series_are_listed_without_naming_the_patient(tmp_path):
-    write_series(tmp_path, positions=FIVE, fields={"SeriesDescription": "Portal 1.0"})
-    names = ["x", "y"]
-    write_series(tmp_path, positions=FIVE[:2], names=names, fields={"SeriesDescription": "Topogram"})
-    message = refusal(tmp_path)
-    assert '"Portal 1.0" (5 files)' in message
-    assert '"Topogram" (2 files)' in message
-
-
 @pytest.mark.parametrize(
     ("sop_class", "modality", "named"),
     [
-        (MRImageStorage, "MR", 'MR Image Storage, MR, "not stated" (5 files)'),
+        (MRImageStorage, "MR", "MR Image Storage, MR, 5 files of 4 x 3"),
         (CTImageStorage, "PT", "CT Image Storage, PT, "),
         (SecondaryCaptureImageStorage, "CT", "Secondary Capture Image Storage"),
         (EnhancedCTImageStorage, "CT", "Enhanced CT Image Storage"),
@@ -68,9 +62,35 @@ def test_a_missing_slice_is_refused(tmp_path):
     assert "a gap of 6 mm where slices are 3 mm apart" in refusal(tmp_path)
 
 
-def test_a_doubled_slice_is_refused(tmp_path):
-    write_series(tmp_path, positions=[*FIVE, FIVE[2]])
-    assert "1 slices at the place of another" in refusal(tmp_path)
+def test_a_doubled_slice_with_other_pixels_is_refused(tmp_path):
+    stored = np.zeros((6, 3, 4), dtype=np.uint16)
+    stored[5, 1, 1] = 1
+    write_series(tmp_path, positions=[*FIVE, FIVE[2]], stored=stored)
+    assert "1 slices at the place of another, with other pixels" in refusal(tmp_path)
+
+
+def test_a_slice_beside_another_is_refused_even_when_asked_to_fix(tmp_path):
+    write_series(tmp_path, positions=[*FIVE, (-40, -20, 106)])
+    asked = ReadingOptions(fix_spacing=True, fix_tilt=True)
+    assert "1 slices in the plane of another" in refusal(tmp_path, asked)
+
+
+def test_a_localiser_among_the_slices_is_refused_and_named(tmp_path):
+    write_series(tmp_path, positions=FIVE, fields={"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"]})
+    path = tmp_path / "002.dcm"
+    dataset = pydicom.dcmread(path)
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    dataset.save_as(path)
+    assert "1 of them a localiser" in refusal(tmp_path)
+    dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+    dataset.save_as(path)
+    assert "share one orientation" in refusal(tmp_path)
+
+
+def test_values_that_are_no_hu_by_their_own_word_are_refused(tmp_path):
+    write_series(tmp_path, positions=FIVE, fields={"RescaleType": "Z_EFF"})
+    assert "RescaleType other than HU" in refusal(tmp_path)
+    assert read_series(tmp_path, ReadingOptions(rescale=(1, 0))).hu.max() == -1024
 
 
 def test_uneven_steps_are_refused(tmp_path):
@@ -129,13 +149,28 @@ def test_one_slice_of_unknown_thickness_is_refused(tmp_path):
     assert "positive spacings" in refusal(tmp_path)
 
 
+def test_more_voxels_than_allowed_are_refused_from_the_headers(tmp_path):
+    write_series(tmp_path, positions=FIVE, fields={"Rows": 60000, "Columns": 60000})
+    assert "60000 x 60000 x 5 in the header" in refusal(tmp_path)
+
+
+def test_a_deflated_file_that_unpacks_to_far_more_is_refused(tmp_path):
+    path = write_series(tmp_path, positions=FIVE[:1])[0]
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.add_new((0x0029, 0x1010), "OB", bytes(70 << 20))
+    dataset.save_as(path)
+    assert path.stat().st_size < 1 << 20
+    assert "damaged one (ValueError)" in refusal(tmp_path)
+
+
 def test_pixels_that_no_decoder_reads_are_refused_by_name(tmp_path, monkeypatch):
     for path in write_series(tmp_path, positions=FIVE):
         dataset = pydicom.dcmread(path)
         dataset.PixelData = pydicom.encaps.encapsulate([dataset.PixelData])
         dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
         dataset.save_as(path)
-    decoder = dicom.get_decoder(JPEGLosslessSV1)
+    decoder = dicom_pixels.get_decoder(JPEGLosslessSV1)
     monkeypatch.setattr(decoder, "_available", {})  # whatever happens to be installed
     message = refusal(tmp_path)
     assert "JPEG Lossless" in message

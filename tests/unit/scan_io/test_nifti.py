@@ -64,6 +64,7 @@ def test_a_mask_states_its_grid_exactly_as_the_scan_does(tmp_path, name, with_ti
     assert np.array_equal(np.asarray(nib.load(out).dataobj), labels)
     assert nib.load(out).get_data_dtype() == np.uint8
     assert np.array_equal(nifti.read_grid(out).affine, grid.affine)
+    assert nifti.frame_of(scan, grid) == nifti.read_frame(scan)
 
 
 def test_left_handed_headers_here_do_have_a_negative_qfac():
@@ -75,6 +76,8 @@ def test_left_handed_headers_here_do_have_a_negative_qfac():
 def test_numbers_are_read_as_the_header_scales_them(tmp_path, name):
     path = write_raw(tmp_path / "scan.nii", HEADERS[name], stored_numbers())
     volume = nifti.read_volume(path)
+    in_ram = header(sform=(OBLIQUE, 1)) if name == "microns" else HEADERS[name]
+    assert volume.grid.is_same_as(Grid(shape=SHAPE, affine=in_ram.get_best_affine()), tolerance_mm=1e-4)
     if name == "scaled":
         assert volume.hu.dtype == np.float32
         assert np.array_equal(volume.hu, stored_numbers() * 0.5 - 3)
@@ -153,6 +156,30 @@ def test_a_sheared_grid_is_stated_by_the_sform_alone(tmp_path):
     nifti.write_volume(Volume(hu=stored_numbers(), grid=grid), tmp_path / "scan.nii")
     assert nib.load(tmp_path / "scan.nii").header["qform_code"] == 0
     assert nifti.read_grid(tmp_path / "scan.nii").is_same_as(grid)
+
+
+def test_a_scan_turned_by_almost_half_a_turn_is_not_stated_twice_and_differently(tmp_path):
+    """A quaternion of float32 near half a turn is off by a tenth of a mm at 500 mm."""
+    turn = np.pi - 0.001
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    grid = Grid(shape=(512, 512, 2), affine=affine)
+    path = tmp_path / "mask.nii.gz"
+    nifti.write_mask(Mask(labels=np.zeros(grid.shape, np.uint8), grid=grid), path, scheme=DISK_SCHEME)
+    assert nib.load(path).header["qform_code"] == 0
+    assert nifti.read_grid(path).is_same_as(grid)
+
+
+def test_a_frame_is_for_the_grid_that_its_file_says(tmp_path):
+    scan = write_raw(tmp_path / "scan.nii", HEADERS["both"], stored_numbers())
+    grid = nifti.read_grid(scan)
+    assert nifti.frame_of(scan, grid) == nifti.read_frame(scan)
+    assert nifti.frame_of(scan, Grid(shape=SHAPE, affine=SHEARED)) is None
+    torn = write_raw(
+        tmp_path / "torn.nii", header(sform=(OBLIQUE, 1), qform=(SHEARED * 2, 1)), stored_numbers()
+    )
+    assert nifti.frame_of(torn, grid) is None
+    assert nifti.frame_of(tmp_path, grid) is None
 
 
 @pytest.mark.parametrize("scheme", [DISK_SCHEME, PAPER_SCHEME])
