@@ -2,8 +2,8 @@
 
 Turn, shift and zoom are done while the patch is read, so that what comes into it from
 outside is the patient and no padding. They stay in the axial plane: one 2D sampling
-serves all slices, fifty times faster than MONAI's RandAffine in 3D. What changes values
-only is MONAI's.
+serves all slices, where MONAI's RandAffine samples in 3D. What changes values only is
+MONAI's.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def sample_nearest(array: Tensor, positions: NDArray[np.float64], start_k: int, 
 
 
 class RandNoise(RandGaussianNoise):
-    """MONAI's noise, its values drawn as float32 by torch: five times faster than as float64."""
+    """MONAI's noise, drawn by torch as float32 and not, more slowly, by numpy as float64."""
 
     def randomize(self, img: Any, mean: float | None = None) -> None:
         RandomizableTransform.randomize(self, None)
