@@ -101,9 +101,9 @@ class Worker:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cases", type=int, default=4)
+    parser.add_argument("--cases", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of drawing per loader, set and round")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of drawing per loader, set and round")
     parser.add_argument("--peers-python", help="interpreter with nnU-Net (benchmarks/requirements.txt)")
     parser.add_argument("--note", default="", help="what else the machine did, for the record")
     options = parser.parse_args()

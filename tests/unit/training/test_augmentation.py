@@ -13,6 +13,7 @@ from monai.transforms import Affine
 
 from ct_attn.recipe import AugmentationConfig
 from ct_attn.training.augmentation import (
+    SLAB,
     IntensityChanges,
     Pose,
     draw_pose,
@@ -81,9 +82,10 @@ def test_a_turn_keeps_distances_in_mm(angle, step_i, step_j):
 
 
 def test_sampling_in_plane_is_monais_affine_in_3d():
-    volume = torch.rand(24, 20, 5, generator=torch.Generator().manual_seed(0))
+    depth = 2 * SLAB + 5
+    volume = torch.rand(24, 20, depth, generator=torch.Generator().manual_seed(0))
     pose = Pose(angle_rad=0.2, shift=(0.1, -0.05), zoom=(1.2, 0.8))
-    where = region_positions((0, 0, 0), (24, 20, 5), pose, SQUARE)
+    where = region_positions((0, 0, 0), (24, 20, depth), pose, SQUARE)
     cos, sin = np.cos(0.2), np.sin(0.2)
     matrix = np.eye(4)
     matrix[:2, :2] = np.array([[cos, -sin], [sin, cos]]) * pose.zoom
@@ -91,7 +93,7 @@ def test_sampling_in_plane_is_monais_affine_in_3d():
     for mode, sample in (("bilinear", sample_linearly), ("nearest", sample_nearest)):
         affine = Affine(affine=matrix, padding_mode="zeros", mode=mode, image_only=True)
         expected = affine(volume[None])[0].as_tensor()
-        sampled = sample(volume, where, 0, 5)
+        sampled = sample(volume, where, 0, depth)
         assert (sampled - expected).abs().gt(1e-4).float().mean() < (0.001 if mode == "nearest" else 1e-9)
 
 

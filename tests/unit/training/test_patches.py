@@ -167,19 +167,14 @@ def test_a_flip_along_r_keeps_the_left_kidney_left(kidneys):
     assert 8 < flipped < 32
 
 
-def test_flips_along_other_axes_leave_codes_and_happen_every_second_time(kidneys):
+def test_flips_along_other_axes_mirror_every_second_patch_and_leave_codes(kidneys):
     whole = kidneys.open().label
-    for axis in (1, 2):
-        seen = [patch["label"] for patch in drawn_with(kidneys, ("RAS"[axis],))]
-        turned = [torch.equal(label, whole.flip(axis)) for label in seen]
-        if axis == 1:
-            assert all(
-                torch.equal(label, whole) != mirrored for label, mirrored in zip(seen, turned, strict=True)
-            )
-            assert 8 < sum(turned) < 32
-        assert all(
-            patch["known"].tolist() == [True, True, False, True] for patch in drawn_with(kidneys, ("A", "S"))
-        )
+    patches = drawn_with(kidneys, ("A", "S"))  # along S the case is the same throughout
+    mirrored = [torch.equal(patch["label"], whole.flip(1)) for patch in patches]
+    for patch, turned in zip(patches, mirrored, strict=True):
+        assert turned or torch.equal(patch["label"], whole)
+        assert patch["known"].tolist() == [True, True, False, True]
+    assert 8 < sum(mirrored) < 32
 
 
 def test_a_turned_patch_shows_the_patient_beyond_its_edges(tmp_path):
