@@ -47,20 +47,22 @@ def comparison_tables(pairs: Sequence[PairedComparison]) -> list[Table]:
             continue
         title = f"{pair.second} − {pair.first}"
         table = tables.setdefault(title, _empty_comparison(title))
-        gaps = f" ({pair.n_worst} without)" if pair.n_worst else ""
         table.add_row(
             pair.organ,
             SHORT_NAMES[pair.measure],
-            "–" if pair.difference is None else f"{pair.difference:+.3f}{gaps}",
+            "–" if pair.difference is None else f"{pair.difference:+.3f}",
             "–" if pair.low is None else f"{pair.low:+.3f} to {pair.high:+.3f}",
             p_value(pair.p_holm),
             f"{pair.wins}/{pair.ties}/{pair.losses}",
         )
+        if pair.n_worst:
+            gap = f"{pair.organ} {SHORT_NAMES[pair.measure]}: {pair.n_worst} cases without (counted as worst)"
+            table.caption = f"{table.caption}\n{gap}" if table.caption else gap
     return list(tables.values())
 
 
 def _empty_comparison(title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("organ", "measure"):
         table.add_column(heading, no_wrap=True)
     for heading in ("difference", "95 % interval", "p (Holm)", "+ / = / −"):

@@ -46,10 +46,9 @@ def test_a_difference_to_check_by_hand():
 
 
 def test_a_shorter_distance_wins():
-    pair = only(
-        compare_runs({"a": run_of([2.0, 3.0], measure="s2s_mm"), "b": run_of([1.0, 3.5], measure="s2s_mm")})
-    )
-    assert (pair.wins, pair.losses, pair.difference) == (1, 1, -0.25)
+    first, second = run_of([2.0, 3.0, 1.0], measure="s2s_mm"), run_of([1.0, 2.5, 1.6], measure="s2s_mm")
+    pair = only(compare_runs({"a": first, "b": second}))
+    assert (pair.wins, pair.losses, pair.difference) == (2, 1, pytest.approx(-0.3))
 
 
 def test_the_test_is_that_of_scipy():
