@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 Floats = NDArray[np.float64]
 
 #: How many places around a point are looked at before a tree is built for what is left.
-#: Chosen by measurement: docs/decisions/002-surface-distances.md.
+#: Chosen by measurement: docs/decisions/003-surface-distances.md.
 N_NEAR_PLACES = 250
 
 
