@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ct_attn.errors import UserError
 from ct_attn.scan_io import nifti
+from ct_attn.scan_io.options import AS_IT_IS, OnNote, ReadingOptions, no_note
 from ct_attn.volume import Volume
 
 _DICOM_MAGIC = b"DICM"
@@ -32,7 +33,7 @@ class ScanFile:
     path: Path
 
 
-def read_scan(path: Path) -> Volume:
+def read_scan(path: Path, options: ReadingOptions = AS_IT_IS, on_note: OnNote = no_note) -> Volume:
     """The CT in ``path``, a NIfTI file or a folder that holds one DICOM series.
 
     Raises :class:`UserError` when it is neither, or cannot be trusted.
