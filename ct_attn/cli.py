@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from ct_attn import __version__
+from ct_attn.cli_data import check, prepare_app
 from ct_attn.errors import UserError
+from ct_attn.terminal import progress_bar, stderr, stdout
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from ct_attn.labels import LabelScheme
 
 app = typer.Typer(
@@ -30,9 +29,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-#: Progress and errors go to standard error, results to standard output.
-stderr = Console(stderr=True, soft_wrap=True, highlight=False)
-stdout = Console(soft_wrap=True, highlight=False)
+app.add_typer(prepare_app, name="prepare")
+app.command()(check)
 
 #: What a full or write-protected disk answers, or an output whose place is taken.
 CANNOT_WRITE = (
@@ -63,7 +61,7 @@ def demo(
     from ct_attn.demo import run_demo
     from ct_attn.tables import summary_table
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         made = run_demo(output, seed=seed, progress=progress)
     stdout.print(summary_table("Held-out cases, trained network", made.evaluation.summaries))
     stdout.print(
@@ -105,7 +103,7 @@ def phantom(
         raise UserError(
             "ct-attn phantom", expected="a cohort", found=str(error), remedy="change the numbers"
         ) from error
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("drawing cases", total=n_cases + n_test)
         manifest = make_cohort(
             config, output, jobs=jobs, on_case=lambda done, total: progress.update(task, completed=done)
@@ -143,7 +141,7 @@ def train(
 
     checked = read_recipe(recipe, set_ or [])
     start = Start(model=init_from, parts=tuple(init_part or ()), encoder=pretrained_encoder)
-    with _progress() as progress:
+    with progress_bar() as progress:
         model = run(
             checked, data, output, progress=progress, fold=fold, start=start, resume=resume, device=device
         )
@@ -166,7 +164,7 @@ def predict(
     """Write a mask for every scan, on the scan's own grid."""
     from ct_attn.predict import predict as run
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         predictions = run(
             model, source, output, progress=progress, device=device, overwrite=overwrite, attention=attention
         )
@@ -191,7 +189,7 @@ def evaluate(
     from ct_attn.evaluate import evaluate as run
     from ct_attn.tables import summary_table
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         evaluation = run(
             truth,
             predicted,
@@ -230,28 +228,6 @@ def main() -> None:
     except KeyboardInterrupt:
         stderr.print("stopped")
         sys.exit(130)
-
-
-def _progress() -> Progress:
-    """A bar with count, time spent and time left, on standard error."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.table import Column
-
-    return Progress(
-        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=stderr,
-    )
 
 
 def _scheme(option: str, text: str) -> LabelScheme | None:

@@ -1,4 +1,4 @@
-"""Scores as tables for the terminal."""
+"""Scores and data sets as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from ct_attn.labels import ORGANS
 from ct_attn.metrics.statistics import MeanStd, OrganSummary
+from ct_attn.report.contact_sheet import SheetRow
 
 
 def summary_table(title: str, summaries: Sequence[OrganSummary]) -> Table:
@@ -29,6 +31,26 @@ def summary_table(title: str, summaries: Sequence[OrganSummary]) -> Table:
             _mean_std(summary.s2s_mm, 2, 1),
         )
     table.caption = "\n".join(_absences(summaries))
+    return table
+
+
+def preparation_table(title: str, rows: Sequence[SheetRow]) -> Table:
+    """Size, spacing, HU, volumes in ml and the flip taken of each prepared case; below, what is marked."""
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("case", "size", "mm", "HU 1-99 %", *ORGANS, "flip", "marked"):
+        name = heading.replace("_kidney", " k.")
+        table.add_column(name, justify="right" if heading in ORGANS else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.case_id,
+            "x".join(map(str, row.shape)),
+            "x".join(f"{step:.3g}" for step in row.spacing_mm),
+            f"{row.hu[1]:.0f} {row.hu[3]:.0f}",
+            *(f"{row.volumes_ml[organ]:.0f}" if organ in row.volumes_ml else "–" for organ in ORGANS),
+            row.flips,
+            str(len(row.marks)) if row.marks else "",
+        )
+    table.caption = "\n".join(f"{row.case_id}: {mark}" for row in rows for mark in row.marks)
     return table
 
 
