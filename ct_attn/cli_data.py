@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -37,8 +37,7 @@ Flips = Annotated[
     list[str] | None,
     typer.Option("--flip", help="CASE=FLIP for a label in doubt: none, left-right, front-back+up-down ..."),
 ]
-Form = Literal["sform", "qform"]
-Prefer = Annotated[Form | None, typer.Option(help="sform or qform, where a scan's two disagree.")]
+Prefer = Annotated[str | None, typer.Option(help="sform or qform, where a scan's two disagree.")]
 FixSpacing = Annotated[
     bool, typer.Option("--fix-spacing", help="Resample DICOM series with missing slices onto a regular grid.")
 ]
@@ -221,7 +220,7 @@ def _prepare(
     """Prepare ``download``, and print what came of it; exit code 1 where a case was refused."""
     from ct_attn.folds import draw_folds
     from ct_attn.prepare import HowToPrepare, prepare
-    from ct_attn.tables import preparation_table
+    from ct_attn.tables import preparation_lines
 
     if split is None:
         try:
@@ -236,7 +235,8 @@ def _prepare(
     how = HowToPrepare(folds=split[0], test=split[1], options=options, flips=_flips(flips), jobs=jobs)
     with progress_bar() as progress:
         made = prepare(download, output, how, progress=progress)
-    stdout.print(preparation_table(f"{download.name}: {len(made.rows)} cases", made.rows))
+    for line in preparation_lines(made.rows):
+        stdout.print(line, markup=False)
     for notice in made.notices:
         stdout.print(f"noticed   {notice}", markup=False)
     stdout.print(f"manifest  {made.manifest or 'none'}\nsheet     {made.sheet}", markup=False)
@@ -246,10 +246,16 @@ def _prepare(
         raise typer.Exit(1)
 
 
-def _options(prefer: Form | None, fix_spacing: bool = False, fix_tilt: bool = False) -> ReadingOptions:
+def _options(prefer: str | None, fix_spacing: bool = False, fix_tilt: bool = False) -> ReadingOptions:
     from ct_attn.scan_io.options import ReadingOptions
 
-    return ReadingOptions(prefer=prefer, fix_spacing=fix_spacing, fix_tilt=fix_tilt)
+    match prefer:
+        case None | "sform" | "qform":
+            form = prefer
+        case _:
+            found = "neither"
+            raise UserError(f"--prefer {prefer}", expected="sform or qform", found=found, remedy="choose one")
+    return ReadingOptions(prefer=form, fix_spacing=fix_spacing, fix_tilt=fix_tilt)
 
 
 def _flips(said: list[str] | None) -> dict[str, Flip]:

@@ -34,24 +34,27 @@ def summary_table(title: str, summaries: Sequence[OrganSummary]) -> Table:
     return table
 
 
-def preparation_table(title: str, rows: Sequence[SheetRow]) -> Table:
-    """Size, spacing, HU, volumes in ml and the flip taken of each prepared case; below, what is marked."""
-    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("case", "size", "mm", "HU 1-99 %", *ORGANS, "flip", "marked"):
-        name = heading.replace("_kidney", " k.")
-        table.add_column(name, justify="right" if heading in ORGANS else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(
+def preparation_lines(rows: Sequence[SheetRow]) -> list[str]:
+    """Size, spacing, HU, volumes and the flip taken of each prepared case; below, what is marked.
+
+    Plain lines in columns, since a table this wide would be cut where no terminal is.
+    """
+    headings = ("case", "size", "mm", "HU 1 %", "HU 99 %", *(f"{organ} ml" for organ in ORGANS), "flip")
+    cells = [
+        (
             row.case_id,
             "x".join(map(str, row.shape)),
             "x".join(f"{step:.3g}" for step in row.spacing_mm),
-            f"{row.hu[1]:.0f} {row.hu[3]:.0f}",
+            f"{row.hu[1]:.0f}",
+            f"{row.hu[3]:.0f}",
             *(f"{row.volumes_ml[organ]:.0f}" if organ in row.volumes_ml else "–" for organ in ORGANS),
             row.flips,
-            str(len(row.marks)) if row.marks else "",
         )
-    table.caption = "\n".join(f"{row.case_id}: {mark}" for row in rows for mark in row.marks)
-    return table
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in (headings, *cells)) for column in range(len(headings))]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in (headings, *cells)]
+    return lines + [f"marked    {row.case_id}: {mark}" for row in rows for mark in row.marks]
 
 
 def _absences(summaries: Sequence[OrganSummary]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from ct_attn.labels import LabelScheme
-from ct_attn.volume import Grid, Mask, Spacing3, Volume
+from ct_attn.volume import Grid, Mask, Spacing3, Volume, bounding_box
 
 #: What soft tissue measures, with and without contrast medium, less air, fat and bone.
 SOFT_TISSUE_HU = (-20, 280)
@@ -169,9 +169,10 @@ class _Layers:
 
 
 def _layers(labels: NDArray[np.uint8], code: int, spacing_mm: Spacing3) -> _Layers | None:
-    box = _box(labels == code, spacing_mm)
-    if box is None:
+    tight = bounding_box(labels == code)
+    if tight is None:
         return None
+    box = _wider(tight, spacing_mm)
     member = labels[box] == code
     # Grids coarser than the layer still need a voxel in it.
     reach_mm = max(RIM_MM, 1.01 * max(spacing_mm))
@@ -187,15 +188,12 @@ def _layers(labels: NDArray[np.uint8], code: int, spacing_mm: Spacing3) -> _Laye
     )
 
 
-def _box(member: NDArray[np.bool_], spacing_mm: Spacing3) -> tuple[slice, ...] | None:
-    box = []
-    for axis, step_mm in enumerate(spacing_mm):
-        present = np.flatnonzero(member.any(axis=tuple({0, 1, 2} - {axis})))
-        if not present.size:
-            return None
-        margin = int(np.ceil(RIM_MM / step_mm)) + 1
-        box.append(slice(max(0, int(present[0]) - margin), int(present[-1]) + 1 + margin))
-    return tuple(box)
+def _wider(box: tuple[slice, ...], spacing_mm: Spacing3) -> tuple[slice, ...]:
+    """``box`` with room around it for the outer layer."""
+    margins = [int(np.ceil(RIM_MM / step_mm)) + 1 for step_mm in spacing_mm]
+    return tuple(
+        slice(max(0, one.start - margin), one.stop + margin) for one, margin in zip(box, margins, strict=True)
+    )
 
 
 def _points(member: NDArray[np.bool_], start: NDArray[np.intp]) -> NDArray[np.intp]:

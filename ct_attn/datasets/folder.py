@@ -20,6 +20,7 @@ from ct_attn.errors import UserError
 from ct_attn.scan_io.scan import find_scans
 
 _IGNORED = "ignore"
+_UNFIT_NAME = "expected a name of letters, digits, dot, dash and underscore; rename its files"
 
 
 def parse_code_table(text: str) -> CodeTable:

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ct_attn.labels import DISK_SCHEME
 from ct_attn.strict_model import StrictModel
-from ct_attn.volume import Grid, Mask, Volume
+from ct_attn.volume import Grid, Mask, Volume, bounding_box
 
 #: Volumes beyond which a pancreas is marked; in Pancreas-CT they are reported as 42 to 150 ml.
 PANCREAS_ML = (30.0, 200.0)
@@ -75,12 +75,11 @@ def measure(volume: Volume, mask: Mask) -> CaseFacts:
 
 
 def _measure_organ(volume: Volume, mask: Mask, code: int, name: str) -> OrganFacts | None:
-    boxes = ndimage.find_objects(mask.labels == code)
-    if not boxes:
+    box = bounding_box(mask.labels == code)
+    if box is None:
         return None
-    box = boxes[0]
     member = mask.labels[box] == code
-    inside = volume.hu[box][member]
+    inside = volume.hu[box][member].astype(np.float32)
     centre = np.array(ndimage.center_of_mass(member)) + [one.start for one in box]
     borders = _borders(box, volume.grid)
     if (inside <= PADDING_HU).any():

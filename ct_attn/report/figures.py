@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ MARGIN_MM = 20
 PANEL_PX = 620  # of two panels side by side, or one above the other
 LEGEND_PX = 150  # at least so much is kept for the legend, both ways
 GAP_PX = 4
-STYLES: tuple[Literal["solid"], Literal["dashed"]] = ("solid", "dashed")  # of truth and prediction
+STYLES = ("solid", "dashed")  # of truth and prediction
 DPI = 100
 
 
@@ -72,9 +72,10 @@ def case_picture(volume: Volume, truth: Mask, predicted: Mask | None = None, *, 
     """A PNG with an axial, a coronal and a sagittal slice and the contours of the masks.
 
     The masks are in the codes of ``scheme``; without ``predicted`` the truth is shown
-    alone. Each slice lies where it shows most of all structures; all are cropped to the organs with a margin, in one scale in mm.
-    However the axes are stored, the patient's right is on the left; an oblique grid
-    is shown along its own axes. Raises ``ValueError`` when the grids differ.
+    alone. Each slice lies where it shows most of all structures; all are cropped to the
+    organs with a margin, in one scale in mm. However the axes are stored, the patient's
+    right is on the left; an oblique grid is shown along its own axes. Raises
+    ``ValueError`` when the grids differ.
     """
     masks = [truth] if predicted is None else [truth, predicted]
     if not all(mask.grid.is_same_as(volume.grid) for mask in masks):
@@ -229,11 +230,9 @@ def _draw_scale_bar(axes: Axes, scene: _Scene) -> None:
 def _draw_legend(figure: Figure, beside: Axes, names: Sequence[str], styles: Sequence[str]) -> None:
     colours = colour_of(names)
     handles = [Line2D([], [], color=colours[name], linewidth=3, label=display_name(name)) for name in names]
-    if len(styles) > 1:
-        handles += [
-            Line2D([], [], color="white", linewidth=1, linestyle=style, label=label)
-            for style, label in zip(STYLES, ("truth", "prediction"), strict=True)
-        ]
+    if len(styles) > 1:  # one contour needs no telling apart
+        handles.append(Line2D([], [], color="white", linewidth=1, label="truth"))
+        handles.append(Line2D([], [], color="white", linewidth=1, linestyle="dashed", label="prediction"))
     figure.legend(
         handles=handles,
         loc="upper left",
