@@ -10,7 +10,14 @@ from rich.progress import Progress
 
 from ct_attn.labels import ORGANS
 from ct_attn.manifest import Case, Manifest, read_manifest, write_manifest
-from ct_attn.preparation.examine import CaseCheck, CheckJob, Rivals, check_case, find_better_label
+from ct_attn.preparation.examine import (
+    WORSE_THAN_OTHERS,
+    CaseCheck,
+    CheckJob,
+    Rivals,
+    check_case,
+    find_better_label,
+)
 from ct_attn.workers import run_in_processes
 
 #: Among so few scans on one grid every label is tried on every scan; among more, only on those
@@ -140,7 +147,7 @@ def _swaps(
 
 def _is_doubtful(one: CaseCheck, group: Sequence[CaseCheck]) -> bool:
     fits = sorted(other.fit for other in group if other.fit is not None)
-    return one.fit is not None and one.fit < 0.65 * fits[len(fits) // 2]
+    return one.fit is not None and one.fit < WORSE_THAN_OTHERS * fits[len(fits) // 2]
 
 
 def _fill(manifest: Manifest, path: Path, by_id: Mapping[str, CaseCheck], wrong: set[str]) -> int:

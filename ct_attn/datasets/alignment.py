@@ -27,10 +27,10 @@ RIM_WINDOW_HU = (-120, 200)
 RIM_MM = 3.0
 
 #: A label that lies right reaches these with room to spare.
-MIN_SOFT_TISSUE_SHARE = 0.6
-MIN_EDGE_CONTRAST_HU = 15.0
-#: A winner's fit is ahead of every other by this share of its own.
-MIN_LEAD = 0.35
+MIN_SOFT_TISSUE_SHARE = 0.65
+MIN_EDGE_CONTRAST_HU = 20.0
+#: A winner's fit is ahead of every other flip's by this share of its own.
+MIN_LEAD = 0.5
 
 _MAX_POINTS = 200_000  # of each kind and organ: more tell no more
 

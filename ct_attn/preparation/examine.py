@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ct_attn.datasets.alignment import AS_STATED, MIN_LEAD, Evidence, turn_to, weigh, winner
+from ct_attn.datasets.alignment import AS_STATED, Evidence, turn_to, weigh, winner
 from ct_attn.errors import UserError
 from ct_attn.labels import LabelScheme
 from ct_attn.manifest import Case, source_digest
@@ -16,6 +16,9 @@ from ct_attn.preparation.record import voxel_digest
 from ct_attn.scan_io import nifti
 from ct_attn.scan_io.scan import read_scan
 from ct_attn.volume import Grid, Mask, Volume, require_same_grid
+
+#: A label that fits its scan this much worse than another case's does is taken for swapped.
+WORSE_THAN_OTHERS = 0.65
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +173,7 @@ def find_better_label(job: Rivals) -> str | None:
     if own is None or not found:
         return None
     best, case = max(found, key=lambda one: one[0].fit)
-    if not best.is_plausible or own.fit > (1 - MIN_LEAD) * best.fit:
+    if not best.is_plausible or own.fit > WORSE_THAN_OTHERS * best.fit:
         return None
     return (
         f"{job.case.label}: the label of {case.case_id} fits this scan better "

@@ -19,6 +19,7 @@ from ct_attn.labels import DISK_SCHEME
 from ct_attn.manifest import file_digest, read_manifest, source_digest
 from ct_attn.scan_io import nifti
 from tests import downloads
+from tests.command import ct_attn
 from tests.downloads import LEFT_KIDNEY, PANCREAS, RIGHT_KIDNEY, SPLEEN, patient
 from tests.unit.scan_io.dicom_files import PATIENT_ID, PATIENT_NAME
 
@@ -26,15 +27,11 @@ COMMAND = Path(sys.executable).with_name("ct-attn")
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def ct_attn(*arguments, timeout=300):
-    return subprocess.run(
-        [COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False
-    )
-
-
 def files_of(folder):
     return {
-        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
 
 
@@ -51,9 +48,10 @@ def download(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prepared(download, tmp_path_factory):
-    """The output folder of an undisturbed run, and what it said."""
+    """The output folder of an undisturbed run of the installed command, and what it said."""
     output = tmp_path_factory.mktemp("prepared") / "pancreas_ct"
-    return output, ct_attn(*pancreas_ct_arguments(download, output))
+    command = [COMMAND, *map(str, pancreas_ct_arguments(download, output))]
+    return output, subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def truth(number):
