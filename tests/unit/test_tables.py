@@ -8,7 +8,8 @@ from rich.console import Console
 
 from ct_attn.metrics.scores import CaseScore, State
 from ct_attn.metrics.statistics import summarize
-from ct_attn.tables import summary_table
+from ct_attn.report.contact_sheet import SheetRow
+from ct_attn.tables import preparation_lines, summary_table
 
 
 def shown(*scores):
@@ -44,3 +45,15 @@ def test_a_missed_organ_is_counted_beside_the_distance_it_has_no_part_in():
 def test_an_organ_that_is_nowhere_scored_shows_a_dash():
     empty = CaseScore(case_id="a", organ="spleen", state=State.BOTH_EMPTY)
     assert "–" in shown(empty)
+
+
+def test_a_preparation_in_columns_with_marks_below():
+    row = SheetRow(
+        case_id="c1", part="fold 0", shape=(512, 512, 300), spacing_mm=(0.75, 0.75, 1.0), orientation="LPS",
+        hu=(-2048, -1000, 5, 321, 3071), padding_voxels=0, volumes_ml={"pancreas": 24.6}, flips="front-back",
+        corrections=(), marks=("pancreas of 25 ml",),
+    )  # fmt: skip
+    headings, values, mark = preparation_lines([row])
+    for heading, value in (("case", "c1"), ("mm", "0.75x0.75x1"), ("HU 99 %", "321"), ("spleen ml", "–")):
+        assert headings.index(heading) == values.index(value)
+    assert mark == "marked    c1: pancreas of 25 ml"
