@@ -25,6 +25,8 @@ SOFT_TISSUE_HU = (-20, 280)
 RIM_WINDOW_HU = (-120, 200)
 #: Thickness of the layers compared on both sides of a label's rim.
 RIM_MM = 3.0
+#: Finer grids are looked at in steps of no more than this, which tells as much in less memory.
+COARSE_ENOUGH_MM = 2.0
 
 #: A label that lies right reaches these with room to spare.
 MIN_SOFT_TISSUE_SHARE = 0.65
@@ -172,8 +174,13 @@ def _layers(labels: NDArray[np.uint8], code: int, spacing_mm: Spacing3) -> _Laye
     tight = bounding_box(labels == code)
     if tight is None:
         return None
-    box = _wider(tight, spacing_mm)
+    steps = np.array([max(1, int(COARSE_ENOUGH_MM // step_mm)) for step_mm in spacing_mm])
+    box = tuple(
+        slice(one.start, one.stop, int(step))
+        for one, step in zip(_wider(tight, spacing_mm), steps, strict=True)
+    )
     member = labels[box] == code
+    spacing_mm = (spacing_mm[0] * steps[0], spacing_mm[1] * steps[1], spacing_mm[2] * steps[2])
     # Grids coarser than the layer still need a voxel in it.
     reach_mm = max(RIM_MM, 1.01 * max(spacing_mm))
     padded = np.pad(member, 1)  # the grid's border counts as an organ's end
@@ -181,10 +188,15 @@ def _layers(labels: NDArray[np.uint8], code: int, spacing_mm: Spacing3) -> _Laye
     distance_mm = distance_transform_edt(~member, sampling=spacing_mm)
     unlabelled = labels[box] == 0  # a neighbouring organ says nothing about the rim
     start = np.array([one.start for one in box])
+
+    def points(where: NDArray[np.bool_]) -> NDArray[np.intp]:
+        found = np.argwhere(where)
+        return np.asarray(found[:: max(1, len(found) // _MAX_POINTS)] * steps + start)
+
     return _Layers(
-        inside=_points(member, start),
-        inner_rim=_points(member & (depth_mm <= reach_mm), start),
-        outer_rim=_points(unlabelled & (distance_mm <= reach_mm), start),
+        inside=points(member),
+        inner_rim=points(member & (depth_mm <= reach_mm)),
+        outer_rim=points(unlabelled & (distance_mm <= reach_mm)),
     )
 
 
@@ -194,11 +206,6 @@ def _wider(box: tuple[slice, ...], spacing_mm: Spacing3) -> tuple[slice, ...]:
     return tuple(
         slice(max(0, one.start - margin), one.stop + margin) for one, margin in zip(box, margins, strict=True)
     )
-
-
-def _points(member: NDArray[np.bool_], start: NDArray[np.intp]) -> NDArray[np.intp]:
-    points = np.argwhere(member)
-    return points[:: max(1, len(points) // _MAX_POINTS)] + start
 
 
 def _weigh_flip(volume: Volume, layers: Sequence[_Layers], flip: Flip) -> Evidence:
