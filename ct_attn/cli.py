@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from ct_attn import __version__
+from ct_attn.cli_data import check, prepare_app
 from ct_attn.errors import UserError
+from ct_attn.terminal import progress_bar, stderr, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.progress import Progress
 
     from ct_attn.labels import LabelScheme
 
@@ -32,9 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-#: Progress and errors go to standard error, results to standard output.
-stderr = Console(stderr=True, soft_wrap=True, highlight=False)
-stdout = Console(soft_wrap=True, highlight=False)
+app.add_typer(prepare_app, name="prepare")
+app.command()(check)
 
 #: What a full or write-protected disk answers, or an output whose place is taken.
 CANNOT_WRITE = (
@@ -65,7 +63,7 @@ def demo(
     from ct_attn.demo import run_demo
     from ct_attn.tables import summary_table
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         made = run_demo(output, seed=seed, progress=progress)
     stdout.print(summary_table("Held-out cases, trained network", made.evaluation.summaries))
     stdout.print(
@@ -107,7 +105,7 @@ def phantom(
         raise UserError(
             "ct-attn phantom", expected="a cohort", found=str(error), remedy="change the numbers"
         ) from error
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("drawing cases", total=n_cases + n_test)
         manifest = make_cohort(
             config, output, jobs=jobs, on_case=lambda done, total: progress.update(task, completed=done)
@@ -153,7 +151,7 @@ def train(
 
     checked = read_recipe(recipe, set_ or [])
     start = Start(model=init_from, parts=tuple(init_part or ()), encoder=pretrained_encoder)
-    with _progress() as progress:
+    with progress_bar() as progress:
         model = run(
             checked,
             data,
@@ -186,7 +184,7 @@ def plan(
             output, expected="a new file", found="one that exists", remedy="choose another -o or remove it"
         )
     memory_bytes = None if memory_gib is None else memory_gib * 2**30
-    with _progress() as progress:
+    with progress_bar() as progress:
         made = run(data, progress=progress, memory_bytes=memory_bytes, device=device)
     write_recipe(made.recipe, output)
     for reason in made.reasons:
@@ -246,7 +244,7 @@ def predict(
         fix_spacing=fix_spacing,
         fix_tilt=fix_tilt,
     )
-    with _progress() as progress:
+    with progress_bar() as progress:
         predictions = run(
             model,
             source,
@@ -296,7 +294,7 @@ def evaluate(
         resample=resample_predictions,
     )
     options = ScoreOptions(surface=SurfaceConvention(surface_convention), count_empty=count_empty)
-    with _progress() as progress:
+    with progress_bar() as progress:
         evaluation = run(
             truth,
             predicted,
@@ -364,28 +362,6 @@ def main() -> None:
     except KeyboardInterrupt:
         stderr.print("stopped")
         sys.exit(130)
-
-
-def _progress() -> Progress:
-    """A bar with count, time spent and time left, on standard error."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.table import Column
-
-    return Progress(
-        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=stderr,
-    )
 
 
 def _report_failures(failures: Sequence[str], n_cases: int) -> None:

@@ -153,3 +153,26 @@ def file_digest(path: Path) -> str:
     """``sha256:`` and the hexadecimal digest of a file's bytes."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def source_files(path: Path) -> list[Path]:
+    """The files of a scan: ``path`` itself, or what lies directly in a folder, but for hidden files."""
+    if path.is_dir():
+        return sorted(entry for entry in path.iterdir() if entry.is_file() and entry.name[0] != ".")
+    return [path]
+
+
+def source_digest(path: Path) -> str:
+    """The digest of a file; of a folder (a DICOM series), that of its files' sorted digests.
+
+    So neither the names of the slices nor their order count. Raises :class:`UserError`
+    when there is no such file.
+    """
+    try:
+        if not path.is_dir():
+            return file_digest(path)
+        lines = sorted(file_digest(file) for file in source_files(path))
+    except FileNotFoundError as error:
+        remedy = "restore it, or mend what names it"
+        raise UserError(path, expected="a file", found="no such file", remedy=remedy) from error
+    return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""Scores as tables for the terminal."""
+"""Scores and data sets as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from ct_attn.labels import ORGANS
 from ct_attn.metrics.comparison import PairedComparison
 from ct_attn.metrics.statistics import Distribution, OrganSummary
+from ct_attn.report.contact_sheet import SheetRow
 
 #: What the terminal shows of a comparison; its files hold all.
 SHORT_NAMES = {"dsc": "DSC", "s2s_mm": "S2S mm"}
@@ -72,6 +74,29 @@ def _empty_comparison(title: str) -> Table:
 
 def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def preparation_lines(rows: Sequence[SheetRow]) -> list[str]:
+    """Size, spacing, HU, volumes and the flip taken of each prepared case; below, what is marked.
+
+    Plain lines in columns, since a table this wide would be cut where no terminal is.
+    """
+    headings = ("case", "size", "mm", "HU 1 %", "HU 99 %", *(f"{organ} ml" for organ in ORGANS), "flip")
+    cells = [
+        (
+            row.case_id,
+            "x".join(map(str, row.shape)),
+            "x".join(f"{step:.3g}" for step in row.spacing_mm),
+            f"{row.hu[1]:.0f}",
+            f"{row.hu[3]:.0f}",
+            *(f"{row.volumes_ml[organ]:.0f}" if organ in row.volumes_ml else "–" for organ in ORGANS),
+            row.flips,
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in (headings, *cells)) for column in range(len(headings))]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in (headings, *cells)]
+    return lines + [f"marked    {row.case_id}: {mark}" for row in rows for mark in row.marks]
 
 
 def _absences(summaries: Sequence[OrganSummary]) -> Iterator[str]:

@@ -144,6 +144,18 @@ class Mask:
         _require_shape(self.labels, self.grid)
 
 
+def bounding_box(member: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    """The smallest box that holds all of ``member`` [I, J, K]; None where there is nothing."""
+    box = []
+    for axis in range(3):
+        present = np.flatnonzero(member.any(axis=tuple({0, 1, 2} - {axis})))
+        if not present.size:
+            return None
+        box.append(slice(int(present[0]), int(present[-1]) + 1))
+    i, j, k = box
+    return i, j, k
+
+
 def require_same_grid(first: Grid, second: Grid, *, subject: str, than: str) -> None:
     """Raise :class:`UserError` unless both grids are the same.
 

@@ -28,6 +28,7 @@ MARGIN_MM = 20
 PANEL_PX = 620  # of two panels side by side, or one above the other
 LEGEND_PX = 150  # at least so much is kept for the legend, both ways
 GAP_PX = 4
+STYLES = ("solid", "dashed")  # of truth and prediction
 DPI = 100
 
 
@@ -67,22 +68,25 @@ class _Scene:
         return x, y, z
 
 
-def case_picture(volume: Volume, truth: Mask, predicted: Mask, *, scheme: LabelScheme) -> bytes:
-    """A PNG with an axial, a coronal and a sagittal slice and the contours of both masks.
+def case_picture(volume: Volume, truth: Mask, predicted: Mask | None = None, *, scheme: LabelScheme) -> bytes:
+    """A PNG with an axial, a coronal and a sagittal slice and the contours of the masks.
 
-    The masks are in the codes of ``scheme``. Each slice lies where it shows most of
-    all structures; all are cropped to the organs with a margin, in one scale in mm.
-    However the axes are stored, the patient's right is on the left; an oblique grid
-    is shown along its own axes. Raises ``ValueError`` when the grids differ.
+    The masks are in the codes of ``scheme``; without ``predicted`` the truth is shown
+    alone. Each slice lies where it shows most of all structures; all are cropped to the
+    organs with a margin, in one scale in mm. However the axes are stored, the patient's
+    right is on the left; an oblique grid is shown along its own axes. Raises
+    ``ValueError`` when the grids differ.
     """
-    if not (truth.grid.is_same_as(volume.grid) and predicted.grid.is_same_as(volume.grid)):
+    masks = [truth] if predicted is None else [truth, predicted]
+    if not all(mask.grid.is_same_as(volume.grid) for mask in masks):
         raise ValueError("scan, truth and prediction are not on one grid")
-    scene = _make_scene(volume, truth.labels, predicted.labels, scheme)
+    scene = _make_scene(volume, truth.labels, masks[-1].labels, scheme)
     figure, panels = _lay_out(scene.size_mm)
+    styles = STYLES[: len(masks)]
     for plane, axes in panels.items():
-        _draw_slice(axes, scene, plane)
+        _draw_slice(axes, scene, plane, styles)
     _draw_scale_bar(panels[AXIAL], scene)
-    _draw_legend(figure, panels[AXIAL], scheme.names)
+    _draw_legend(figure, panels[AXIAL], scheme.names, styles)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return palette_png(np.asarray(canvas.buffer_rgba())[..., :3], PALETTE)
@@ -161,7 +165,7 @@ def _lay_out(size_mm: Spacing3) -> tuple[Figure, dict[_Plane, Axes]]:
     return figure, panels
 
 
-def _draw_slice(axes: Axes, scene: _Scene, plane: _Plane) -> None:
+def _draw_slice(axes: Axes, scene: _Scene, plane: _Plane, styles: Sequence[str]) -> None:
     index = _best_slice(scene, plane)
     wide_mm, high_mm = (size for axis, size in enumerate(scene.size_mm) if axis != plane.through)
     low = LEVEL_HU - WINDOW_HU / 2
@@ -175,7 +179,7 @@ def _draw_slice(axes: Axes, scene: _Scene, plane: _Plane) -> None:
         aspect="auto",
         interpolation="bilinear",
     )
-    for labels, style in ((scene.truth, "solid"), (scene.predicted, "dashed")):
+    for labels, style in zip((scene.truth, scene.predicted), styles, strict=False):
         _draw_contours(axes, scene, plane, _cut(labels, plane, index), style)
     axes.set(xlim=(0, wide_mm), ylim=(high_mm, 0))
     axes.set_axis_off()
@@ -223,11 +227,12 @@ def _draw_scale_bar(axes: Axes, scene: _Scene) -> None:
     _write(axes, "5 cm", ((start + 25) / wide_mm, 1 - level / high_mm + 0.015), ha="center", va="bottom")
 
 
-def _draw_legend(figure: Figure, beside: Axes, names: Sequence[str]) -> None:
+def _draw_legend(figure: Figure, beside: Axes, names: Sequence[str], styles: Sequence[str]) -> None:
     colours = colour_of(names)
     handles = [Line2D([], [], color=colours[name], linewidth=3, label=display_name(name)) for name in names]
-    handles.append(Line2D([], [], color="white", linewidth=1, label="truth"))
-    handles.append(Line2D([], [], color="white", linewidth=1, linestyle="dashed", label="prediction"))
+    if len(styles) > 1:  # one contour needs no telling apart
+        handles.append(Line2D([], [], color="white", linewidth=1, label="truth"))
+        handles.append(Line2D([], [], color="white", linewidth=1, linestyle="dashed", label="prediction"))
     figure.legend(
         handles=handles,
         loc="upper left",

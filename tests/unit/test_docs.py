@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from ct_attn.cli import app
+from ct_attn.cli_data import prepare_app
 from ct_attn.network.build import AnyNetworkConfig
 from ct_attn.recipe import Recipe
 from ct_attn.scan_io.options import ReadingOptions
@@ -53,7 +54,11 @@ def test_every_recipe_is_documented(recipe):
     assert f"{recipe.name}`" in (ROOT / "docs" / "recipes.md").read_text()
 
 
-@pytest.mark.parametrize("command", sorted(command.callback.__name__ for command in app.registered_commands))
+COMMANDS = [command.callback.__name__ for command in app.registered_commands]
+COMMANDS += [group.name for group in app.registered_groups]
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_is_in_the_readme(command):
     assert f"ct-attn {command}" in (ROOT / "README.md").read_text()
 
@@ -61,6 +66,19 @@ def test_every_command_is_in_the_readme(command):
 def test_the_studys_table_is_the_one_that_was_measured():
     table = (ROOT / "benchmarks" / "results" / "network_study.md").read_text()
     assert table in (ROOT / "docs" / "study.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "name", [command.name or command.callback.__name__ for command in prepare_app.registered_commands]
+)
+def test_every_data_set_is_documented(name):
+    assert f"ct-attn prepare {name}" in (ROOT / "docs" / "pancreas-ct.md").read_text()
+
+
+def test_every_list_of_cases_is_documented():
+    text = (ROOT / "docs" / "pancreas-ct.md").read_text()
+    for path in (ROOT / "data_manifests").glob("*.json"):
+        assert f"`{path.name}`" in text
 
 
 def test_every_room_is_in_the_architecture():

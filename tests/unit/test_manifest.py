@@ -8,7 +8,16 @@ from pydantic import ValidationError
 
 from ct_attn.errors import UserError
 from ct_attn.labels import DISK_SCHEME, ORGANS
-from ct_attn.manifest import Case, Manifest, choose_fold, file_digest, read_manifest, write_manifest
+from ct_attn.manifest import (
+    Case,
+    Manifest,
+    choose_fold,
+    file_digest,
+    read_manifest,
+    source_digest,
+    source_files,
+    write_manifest,
+)
 
 
 def case(number: int, **fields) -> Case:
@@ -168,3 +177,21 @@ def test_file_digest(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a") == f"sha256:{hashlib.sha256(b'abc').hexdigest()}"
     assert file_digest(tmp_path / "a").startswith("sha256:ba7816bf")
+
+
+def test_the_digest_of_a_folder_is_over_its_files_sorted_digests(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "b").write_bytes(b"def")
+    (tmp_path / ".hidden").write_bytes(b"no matter")
+    lines = sorted(file_digest(tmp_path / name) for name in "ab")
+    expected = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    assert source_digest(tmp_path) == f"sha256:{expected}"
+    (tmp_path / "b").rename(tmp_path / "0")
+    assert source_digest(tmp_path) == f"sha256:{expected}"
+    assert source_digest(tmp_path / "a") == file_digest(tmp_path / "a")
+    assert [path.name for path in source_files(tmp_path)] == ["0", "a"]
+
+
+def test_the_digest_of_nothing_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        source_digest(tmp_path / "none")

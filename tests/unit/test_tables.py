@@ -9,7 +9,8 @@ from rich.console import Console
 from ct_attn.metrics.comparison import PairedComparison
 from ct_attn.metrics.scores import CaseScore, State
 from ct_attn.metrics.statistics import summarize
-from ct_attn.tables import comparison_tables, p_value, summary_table
+from ct_attn.report.contact_sheet import SheetRow
+from ct_attn.tables import comparison_tables, p_value, preparation_lines, summary_table
 
 
 def shown(*scores):
@@ -73,3 +74,15 @@ def test_a_comparison_fits_a_narrow_terminal_and_says_what_is_without_a_distance
 
 def test_small_p_values_are_not_0():
     assert [p_value(p) for p in (1.0, 0.0321, 0.0001)] == ["1.000", "0.032", "< 0.001"]
+
+
+def test_a_preparation_in_columns_with_marks_below():
+    row = SheetRow(
+        case_id="c1", part="fold 0", shape=(512, 512, 300), spacing_mm=(0.75, 0.75, 1.0), orientation="LPS",
+        hu=(-2048, -1000, 5, 321, 3071), padding_voxels=0, volumes_ml={"pancreas": 24.6}, flips="front-back",
+        corrections=(), marks=("pancreas of 25 ml",),
+    )  # fmt: skip
+    headings, values, mark = preparation_lines([row])
+    for heading, value in (("case", "c1"), ("mm", "0.75x0.75x1"), ("HU 99 %", "321"), ("spleen ml", "–")):
+        assert headings.index(heading) == values.index(value)
+    assert mark == "marked    c1: pancreas of 25 ml"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_attn.errors import UserError
-from ct_attn.volume import Grid, Mask, Volume, require_same_grid
+from ct_attn.volume import Grid, Mask, Volume, bounding_box, require_same_grid
 
 SHAPE = (2, 3, 4)
 #: Spacing 1 x 2 x 3 mm, voxel (0, 0, 0) at RAS (10, 20, 30).
@@ -178,3 +178,10 @@ def test_pairing_different_grids_names_both_and_the_distance():
     elsewhere[2, 3] += 7
     with pytest.raises(UserError, match="up to 7 mm elsewhere"):
         require_same_grid(grid(elsewhere), grid(), subject="mask.nii", than="scan.nii")
+
+
+def test_the_bounding_box_holds_all_and_no_plane_too_many():
+    member = np.zeros((5, 6, 7), dtype=bool)
+    assert bounding_box(member) is None
+    member[1, 2, 3] = member[3, 2, 6] = True
+    assert bounding_box(member) == (slice(1, 4), slice(2, 3), slice(3, 7))

@@ -219,3 +219,15 @@ def test_nothing_heavy_and_no_global_state_is_loaded():
     code = f"import sys, ct_attn.report.page, ct_attn.report.figures; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_without_a_prediction_the_truth_is_shown_alone_and_needs_no_key():
+    truth = empty()
+    truth[block("RAS")] = 1
+    grid = Grid(shape=truth.shape, affine=np.diag([3.0, 3, 3, 1]))
+    volume, mask = Volume(hu=truth.astype(np.int16), grid=grid), Mask(labels=truth, grid=grid)
+    alone = case_picture(volume, mask, scheme=PAPER_SCHEME)
+    both = case_picture(volume, mask, mask, scheme=PAPER_SCHEME)
+    assert alone != both
+    whites = [int((pixels(png) > 200).all(axis=2).sum()) for png in (alone, both)]
+    assert whites[0] < whites[1]  # less is written in the legend

@@ -1,0 +1,98 @@
+"""A folder of one's own: scans and labels that go by the same names."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ct_attn.datasets.source import (
+    CodeTable,
+    Download,
+    is_case_id,
+    nifti_files,
+    pair_by_stem,
+    require_cases,
+    require_folder,
+)
+from ct_attn.errors import UserError
+from ct_attn.scan_io.scan import find_scans
+
+_IGNORED = "ignore"
+_UNFIT_NAME = "expected a name of letters, digits, dot, dash and underscore; rename its files"
+
+
+def parse_code_table(text: str) -> CodeTable:
+    """The table in ``pancreas=1,spleen=3,ignore=7``; an organ may have several codes.
+
+    Raises ``ValueError`` when it can't be read that way.
+    """
+    organs: dict[int, str] = {}
+    ignored: dict[int, str] = {}
+    for part in text.split(","):
+        name, sign, code = (piece.strip() for piece in part.partition("="))
+        if not sign or not code.isdigit():
+            raise ValueError(f"{part.strip() or 'nothing'} is not organ=code")
+        if int(code) in organs or int(code) in ignored:
+            raise ValueError(f"code {code} stands twice")
+        (ignored if name == _IGNORED else organs)[int(code)] = name
+    if not organs:
+        raise ValueError("no organ")
+    return CodeTable(organs=organs, ignored=ignored)
+
+
+def find_folder(
+    images: Path,
+    labels: Path,
+    table: CodeTable,
+    *,
+    name: str,
+    source: str,
+    licence: str,
+    patients: Path | None = None,
+) -> Download:
+    """The cases with a scan in ``images`` and a label of the same stem in ``labels``.
+
+    A scan is a NIfTI file or a folder of DICOM slices; nnU-Net's ending ``_0000`` is
+    dropped. ``patients`` is a CSV file with the columns ``case_id`` and ``patient_id``;
+    without it every case counts as another patient. Raises :class:`UserError` when there
+    is no case, or a case has no patient in the file.
+    """
+    require_folder(images, "a folder of scans")
+    scans = {scan.name.removesuffix("_0000"): scan.path for scan in find_scans(images)}
+    cases, notices = pair_by_stem(scans, nifti_files(labels), table)
+    require_cases(cases, images, "scans and labels of the same names")
+    patient_of = _read_patients(patients) if patients else None
+    if patient_of is not None:
+        without = [case.case_id for case in cases if case.case_id not in patient_of]
+        if without:
+            found = f"none for {', '.join(without)}"
+            raise UserError(patients or "", expected="a patient_id for every case", found=found, remedy="add")
+        cases = [replace(case, patient_id=patient_of[case.case_id]) for case in cases]
+    else:
+        notices.append("no --patients given: every case counts as another patient")
+    unfit = {case.case_id for case in cases if not is_case_id(case.case_id)}
+    return Download(
+        name=name,
+        source=source,
+        licence=licence,
+        cases=tuple(case for case in cases if case.case_id not in unfit),
+        refused=dict.fromkeys(
+            sorted(unfit), "expected a name of letters, digits, dot, dash and underscore; rename its files"
+        ),
+        notices=tuple(notices),
+    )
+
+
+def _read_patients(path: Path) -> Mapping[str, str]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {row["case_id"]: row["patient_id"] for row in csv.DictReader(file)}
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(
+            path,
+            expected="a CSV file with the columns case_id and patient_id",
+            found=f"none that can be read ({type(error).__name__})",
+            remedy="write it, one line per case",
+        ) from error

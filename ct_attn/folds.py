@@ -1,0 +1,37 @@
+"""Which case goes into which fold: by patient, by seed, the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+
+
+def draw_folds(patient_of: Mapping[str, str], n_folds: int, *, seed: int) -> dict[str, int]:
+    """The fold of each case id in ``patient_of`` (case id -> patient id).
+
+    All cases of a patient share a fold. Patients come in the order of a digest of seed
+    and patient id, each into the fold with the fewest cases so far; so the sizes
+    differ as little as the patients allow. Raises ``ValueError`` unless there are
+    two folds at least and a patient for each.
+    """
+    cases_of: dict[str, list[str]] = {}
+    for case_id, patient_id in patient_of.items():
+        cases_of.setdefault(patient_id, []).append(case_id)
+    if not 2 <= n_folds <= len(cases_of):
+        raise ValueError(f"{len(cases_of)} patients cannot be put into {n_folds} folds of at least one")
+    sizes = [0] * n_folds
+    folds: dict[str, int] = {}
+    for patient_id in in_drawn_order(cases_of, seed=seed):
+        fold = sizes.index(min(sizes))
+        sizes[fold] += len(cases_of[patient_id])
+        folds |= dict.fromkeys(cases_of[patient_id], fold)
+    return {case_id: folds[case_id] for case_id in patient_of}
+
+
+def in_drawn_order(patient_ids: Collection[str], *, seed: int) -> list[str]:
+    """``patient_ids``, shuffled by ``seed``; no random generator whose stream may change is used."""
+
+    def key(patient_id: str) -> str:
+        return hashlib.sha256(f"{seed}:{patient_id}".encode()).hexdigest()
+
+    return sorted(patient_ids, key=key)

@@ -1,0 +1,1 @@
+"""From one case as downloaded to scan, label, picture and record as trained on."""
