@@ -27,8 +27,7 @@ training:
   epochs: 5
   validate_every: 5
   batches_per_epoch: 20
-  optimizer: {learning_rate: 0.01}
-  schedule: cosine
+  optimizer: {learning_rate: 0.01, schedule: cosine}
 """
 
 #: Reached by the trained network with room to spare, and by no untrained one.
