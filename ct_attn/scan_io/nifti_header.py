@@ -181,6 +181,8 @@ def _require_agreement(
         return
     apart_mm = _apart_mm(sform, qform, shape)
     apart = f"sform and qform that disagree by {apart_mm:.3g} mm at a corner"
+    if not np.isfinite(apart_mm):
+        apart = "sform and qform of which one is no affine"
     if options.prefer is None:
         raise UserError(
             path,

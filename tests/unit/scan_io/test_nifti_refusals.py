@@ -11,6 +11,7 @@ from nibabel.nifti1 import Nifti1Image
 from ct_attn.errors import UserError
 from ct_attn.labels import DISK_SCHEME
 from ct_attn.scan_io import nifti
+from ct_attn.scan_io.options import ReadingOptions
 from ct_attn.volume import Grid, Mask, Volume
 from tests.unit.scan_io.nifti_files import OBLIQUE, SHAPE, header, stored_numbers, write_image, write_raw
 
@@ -166,3 +167,25 @@ def test_a_name_that_nifti_does_not_have_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"ending in \.nii\.gz or \.nii"):
         nifti.write_volume(volume, tmp_path / "scan.mha")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("start", [1 << 25, 2e9, 300, 360.5, np.nan, -1])
+def test_voxels_that_begin_far_behind_the_header_or_in_it_are_refused(tmp_path, start):
+    """What lies between is read into memory: extensions, of which no scan has 16 MB."""
+    path = write_raw(tmp_path / "scan.nii", header(sform=(OBLIQUE, 1)), stored_numbers())
+    whole = bytearray(path.read_bytes())
+    whole[108:112] = np.float32(start).tobytes()
+    path.write_bytes(whole)
+    assert "voxels that begin at byte" in refusal(path)
+
+
+def test_a_qform_that_is_none_is_refused_unless_the_sform_is_preferred(tmp_path):
+    head = header(sform=(OBLIQUE, 1), qform=(OBLIQUE, 1))
+    head["quatern_b"] = 7
+    path = write_raw(tmp_path / "scan.nii", head, stored_numbers())
+    assert "sform and qform of which one is no affine" in refusal(path)
+    assert nifti.read_volume(path, ReadingOptions(prefer="sform")).grid.is_same_as(
+        Grid(shape=SHAPE, affine=OBLIQUE)
+    )
+    with pytest.raises(UserError, match="an invertible affine"):
+        nifti.read_volume(path, ReadingOptions(prefer="qform"))
