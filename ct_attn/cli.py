@@ -8,19 +8,15 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from ct_attn import __version__
 from ct_attn.cli_data import check, prepare_app
+from ct_attn.cli_scores import compare, evaluate
 from ct_attn.errors import UserError
-from ct_attn.terminal import progress_bar, stderr, stdout
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ct_attn.labels import LabelScheme
+from ct_attn.terminal import progress_bar, report_failures, stderr, stdout
 
 app = typer.Typer(
     name="ct-attn",
@@ -32,7 +28,8 @@ app = typer.Typer(
 )
 
 app.add_typer(prepare_app, name="prepare")
-app.command()(check)
+for command in (check, evaluate, compare):
+    app.command()(command)
 
 #: What a full or write-protected disk answers, or an output whose place is taken.
 CANNOT_WRITE = (
@@ -258,83 +255,7 @@ def predict(
         )
     for mask in predictions.masks:
         stdout.print(f"mask  {mask}")
-    _report_failures(predictions.failures, len(predictions.failures) + len(predictions.masks))
-
-
-@app.command()
-def evaluate(
-    truth: Annotated[Path, typer.Option(help="A mask, a folder of masks, or a manifest (its test cases).")],
-    predicted: Annotated[Path, typer.Option(help="A mask, or a folder of masks named like the cases.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the scores and the report.")],
-    fold: Annotated[int | None, typer.Option(help="Evaluate this fold of a manifest.")] = None,
-    truth_labels: Annotated[str, typer.Option(help="Codes of foreign masks: pancreas=1,kidney=3.")] = "",
-    predicted_labels: Annotated[str, typer.Option(help="Codes of foreign masks: pancreas=1,kidney=3.")] = "",
-    surface_convention: Annotated[
-        Literal["area", "voxel", "contour"],
-        typer.Option(help="What surfaces are: area-weighted elements, boundary voxels, contours of slices."),
-    ] = "area",
-    count_empty: Annotated[
-        bool, typer.Option("--count-empty", help="An organ in neither mask counts as DSC 1.")
-    ] = False,
-    resample_predictions: Annotated[
-        bool,
-        typer.Option("--resample-predictions", help="Bring masks on other grids onto the truth's (nearest)."),
-    ] = False,
-    workers: Annotated[int, typer.Option(help="Processes that share the cases.", min=1)] = 1,
-) -> None:
-    """Score masks against the truth: DSC, precision, recall, S2S in mm, and more."""
-    from ct_attn.evaluate import Reading
-    from ct_attn.evaluate import evaluate as run
-    from ct_attn.metrics import ScoreOptions, SurfaceConvention
-    from ct_attn.tables import summary_table
-
-    reading = Reading(
-        truth_scheme=_scheme("--truth-labels", truth_labels),
-        predicted_scheme=_scheme("--predicted-labels", predicted_labels),
-        resample=resample_predictions,
-    )
-    options = ScoreOptions(surface=SurfaceConvention(surface_convention), count_empty=count_empty)
-    with progress_bar() as progress:
-        evaluation = run(
-            truth,
-            predicted,
-            output,
-            progress=progress,
-            fold=fold,
-            reading=reading,
-            options=options,
-            workers=workers,
-        )
-    n_scored = len({score.case_id for score in evaluation.scores})
-    stdout.print(summary_table(f"{n_scored} cases", evaluation.summaries))
-    stdout.print(f"scores  {evaluation.scores_csv}\nreport  {evaluation.report}")
-    if evaluation.resampled:
-        stderr.print(f"resampled onto the truth's grid: {', '.join(evaluation.resampled)}", markup=False)
-    _report_failures(evaluation.failures, n_scored + len(evaluation.failures))
-
-
-@app.command()
-def compare(
-    runs: Annotated[
-        list[str],
-        typer.Argument(help="Two or more evaluations, as PATH or NAME=PATH; one name twice is averaged."),
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for tables, numbers and report.")],
-    intersection: Annotated[
-        bool, typer.Option("--intersection", help="Compare on the cases and organs that all runs have.")
-    ] = False,
-) -> None:
-    """Set evaluations of the same cases side by side, with statistics."""
-    from ct_attn.compare import compare as run
-    from ct_attn.tables import comparison_tables
-
-    comparison = run(runs, output, intersection=intersection)
-    for note in comparison.notes:
-        stderr.print(f"note: {note}", markup=False)
-    for table in comparison_tables(comparison.pairs):
-        stdout.print(table)
-    stdout.print(f"tables  {comparison.markdown}, {comparison.latex}\nnumbers {comparison.comparison_json}")
-    stdout.print(f"report  {comparison.report}")
+    report_failures(predictions.failures, len(predictions.failures) + len(predictions.masks))
 
 
 @app.command()
@@ -362,27 +283,3 @@ def main() -> None:
     except KeyboardInterrupt:
         stderr.print("stopped")
         sys.exit(130)
-
-
-def _report_failures(failures: Sequence[str], n_cases: int) -> None:
-    """Name and count what failed, and leave with exit code 1 if anything did."""
-    for failure in failures:
-        stderr.print(f"failed: {failure}", markup=False)
-    if failures:
-        stderr.print(f"{len(failures)} of {n_cases} cases failed")
-        raise typer.Exit(1)
-
-
-def _scheme(option: str, text: str) -> LabelScheme | None:
-    """The label scheme in ``pancreas=1,kidney=3``, or None for no text."""
-    from ct_attn.labels import LabelScheme
-
-    if not text:
-        return None
-    try:
-        pairs = dict(part.split("=") for part in text.split(","))
-        return LabelScheme.from_names({name.strip(): int(code) for name, code in pairs.items()})
-    except ValueError as error:
-        raise UserError(
-            f"{option} {text}", expected="organ=code,organ=code", found=str(error), remedy="mend the option"
-        ) from error

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.progress import Progress
 
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -33,3 +36,12 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         console=stderr,
     )
+
+
+def report_failures(failures: Sequence[str], n_cases: int) -> None:
+    """Name and count what failed, and leave with exit code 1 if anything did."""
+    for failure in failures:
+        stderr.print(f"failed: {failure}", markup=False)
+    if failures:
+        stderr.print(f"{len(failures)} of {n_cases} cases failed")
+        raise typer.Exit(1)
