@@ -142,6 +142,7 @@ def run_all(names: list[str], folder: Path, peers: str, rounds: int) -> dict[str
         name: {
             "seconds": statistics.median(run["seconds"] for run in of_tool),
             "ratio": statistics.median(run["seconds"] / own for run, own in zip(of_tool, first, strict=True)),
+            "cpu_seconds": statistics.median(run["cpu_seconds"] for run in of_tool),
             "mib": max(run["mib"] for run in of_tool),
             "values": median_values([run["values"] for run in of_tool]),
         }
@@ -183,12 +184,16 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['machine']}; pair of {result['pair']}; medians of {result['rounds']} rounds.",
         "",
-        "| tool | s | / ct_attn | memory, MiB |" + "".join(f" {organ} S2S, mm |" for organ in ORGANS),
-        "|---" * (4 + len(ORGANS)) + "|",
+        "| tool | s | / ct_attn | processor s | memory, MiB |"
+        + "".join(f" {organ} S2S, mm |" for organ in ORGANS),
+        "|---" * (5 + len(ORGANS)) + "|",
     ]
     for name, row in tools.items():
         s2s = "".join(f" {row['values'][organ]['s2s_mm']:.4f} |" for organ in ORGANS)
-        lines.append(f"| {name} | {row['seconds']:.2f} | {row['ratio']:.1f} | {row['mib']:.0f} |{s2s}")
+        lines.append(
+            f"| {name} | {row['seconds']:.2f} | {row['ratio']:.1f} | {row['cpu_seconds']:.2f} "
+            f"| {row['mib']:.0f} |{s2s}"
+        )
     lines += [
         "",
         *agreement(tools),
