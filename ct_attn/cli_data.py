@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -156,6 +157,14 @@ def own_folder(
     seed: Seed = 0,
     flip: Flips = None,
     prefer: Prefer = None,
+    spacing: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="Voxel size in mm of NIfTI files that state neither spacing nor place."),
+    ] = None,
+    rescale: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Slope and intercept that make HU of other values; 1 0 takes them as they are."),
+    ] = None,
     fix_spacing: FixSpacing = False,
     fix_tilt: FixTilt = False,
     jobs: Jobs = 1,
@@ -173,7 +182,8 @@ def own_folder(
     found = find_folder(images, labels, table, name=name, source=source, licence=licence, patients=patients)
     _prepare(
         found, output, folds=folds, seed=seed, jobs=jobs, memory_gb=memory_gb,
-        options=_options(prefer, fix_spacing, fix_tilt), flips=flip,
+        options=replace(_options(prefer, fix_spacing, fix_tilt), spacing_mm=spacing, rescale=rescale),
+        flips=flip,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ import pytest
 from ct_attn.labels import DISK_SCHEME
 from ct_attn.manifest import file_digest, read_manifest, source_digest
 from ct_attn.scan_io import nifti
+from ct_attn.volume import Volume
 from tests import downloads
 from tests.command import ct_attn
 from tests.downloads import LEFT_KIDNEY, PANCREAS, RIGHT_KIDNEY, SPLEEN, patient
@@ -321,6 +322,21 @@ def test_a_folder_of_ones_own_with_patients(tmp_path):
     assert fold_of["bert"] == fold_of["bert-2"] != fold_of["anna"]
     assert np.array_equal(labels_of(output, "anna"), kept(1, PANCREAS, LEFT_KIDNEY))
     assert "the same scan under several names, which must share a fold: bert, bert-2" in said
+
+
+def test_scans_with_an_offset_are_refused_until_the_user_says_how_they_become_hu(tmp_path):
+    images, labels = downloads.make_folder(tmp_path)
+    for path in images.iterdir():
+        volume = nifti.read_volume(path)
+        downloads.write_scan(path, Volume(hu=(volume.hu + 1024).astype(np.int16), grid=volume.grid))
+    words = ("folder", "--images", images, "--labels", labels,
+             "--labels-map", "pancreas=1,left_kidney=3,ignore=7")  # fmt: skip
+    done = ct_attn("prepare", *words, "-o", tmp_path / "refused", "--folds", 2)
+    assert done.returncode == 1
+    assert done.stderr.count("with --rescale SLOPE INTERCEPT") == 3
+    _, output, _ = prepare_others(*words[:1], tmp_path, *words[1:], "--rescale", 1, -1024)
+    scan = nifti.read_volume(output / "imagesTr" / "anna.nii.gz")
+    assert np.array_equal(scan.hu, np.maximum(patient(1)[0].hu, -1024))
 
 
 def test_a_code_that_the_table_lacks_refuses_the_case(tmp_path):
