@@ -39,6 +39,14 @@ Flips = Annotated[
     typer.Option("--flip", help="CASE=FLIP for a label in doubt: none, left-right, front-back+up-down ..."),
 ]
 Prefer = Annotated[str | None, typer.Option(help="sform or qform, where a scan's two disagree.")]
+SpacingMm = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(help="Voxel size in mm of a NIfTI file that states neither spacing nor place."),
+]
+Rescale = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help="Slope and intercept that make HU of other values; 1 0 takes them as they are."),
+]
 FixSpacing = Annotated[
     bool, typer.Option("--fix-spacing", help="Resample DICOM series with missing slices onto a regular grid.")
 ]
@@ -157,14 +165,8 @@ def own_folder(
     seed: Seed = 0,
     flip: Flips = None,
     prefer: Prefer = None,
-    spacing: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(help="Voxel size in mm of NIfTI files that state neither spacing nor place."),
-    ] = None,
-    rescale: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="Slope and intercept that make HU of other values; 1 0 takes them as they are."),
-    ] = None,
+    spacing: SpacingMm = None,
+    rescale: Rescale = None,
     fix_spacing: FixSpacing = False,
     fix_tilt: FixTilt = False,
     jobs: Jobs = 1,

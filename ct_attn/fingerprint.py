@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_attn.volume import Mask, Spacing3, Volume
+from ct_attn.volume import Mask, Spacing3, Volume, bounding_box
 
 #: Enough voxels of a case to know the distribution of its organs' HU.
 SAMPLES_PER_CASE = 10_000
@@ -35,24 +35,18 @@ class Fingerprint:
     hu_window: tuple[float, float]
 
 
-def examine_case(
-    volume: Volume, mask: Mask, axes: Callable[[Volume], Sequence[int]], rng: np.random.Generator
-) -> CaseFacts:
-    """The facts of one case; ``axes(volume)`` says which of its axes run along R, A and S."""
-    order = list(axes(volume))
+def examine_case(volume: Volume, mask: Mask, order: Sequence[int], rng: np.random.Generator) -> CaseFacts:
+    """The facts of one case; ``order`` says which of its axes run along R, A and S."""
     spacing = [volume.grid.spacing_mm[axis] for axis in order]
     extent = [volume.grid.shape[axis] * volume.grid.spacing_mm[axis] for axis in order]
     inside = np.flatnonzero(mask.labels)
-    if not inside.size:
-        box = extent
-    else:
-        places = np.unravel_index(inside, mask.labels.shape)
-        box = [float(np.ptp(places[axis]) + 1) * volume.grid.spacing_mm[axis] for axis in order]
+    box = bounding_box(mask.labels) or tuple(slice(0, size) for size in mask.grid.shape)
+    organs = [(box[axis].stop - box[axis].start) * volume.grid.spacing_mm[axis] for axis in order]
     chosen = rng.choice(inside, min(SAMPLES_PER_CASE, inside.size), replace=False) if inside.size else inside
     return CaseFacts(
         spacing_mm=_three(spacing),
         extent_mm=_three(extent),
-        organs_mm=_three(box),
+        organs_mm=_three(organs),
         hu=volume.hu.ravel()[chosen].astype(np.float32),
     )
 

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from ct_attn.device import choose_device, choose_precision
 from ct_attn.errors import UserError
 from ct_attn.fingerprint import Fingerprint, examine_case, summarise
-from ct_attn.manifest import read_manifest
+from ct_attn.manifest import Manifest, read_manifest
 from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import build_network
 from ct_attn.network.memory import activation_bytes_per_voxel, training_bytes
@@ -53,21 +53,21 @@ def plan(
     """
     target = choose_device(device)
     memory = memory_bytes or SHARE_OF_MEMORY * free_bytes(target)
-    fingerprint = take_fingerprint(manifest_path, progress)
-    targets = targets_labelled(manifest_path)
+    manifest = read_manifest(manifest_path)
+    fingerprint = take_fingerprint(manifest, manifest_path, progress)
+    targets = targets_labelled(manifest)
     return propose(fingerprint, targets, memory_bytes=memory, device=target, name=manifest_path.parent.name)
 
 
-def take_fingerprint(manifest_path: Path, progress: Progress) -> Fingerprint:
-    """The fingerprint of all training cases."""
-    manifest = read_manifest(manifest_path)
+def take_fingerprint(manifest: Manifest, manifest_path: Path, progress: Progress) -> Fingerprint:
+    """The fingerprint of all training cases of ``manifest``, which lies in ``manifest_path``."""
     files = locate(manifest.training, manifest_path)
     rng = np.random.default_rng(0)
     facts = []
     for case in progress.track(files, description="examining cases"):
         volume, (mask, _) = read_scan(case.image), nifti.read_mask(case.label)
         require_same_grid(mask.grid, volume.grid, subject=str(case.label), than=str(case.image))
-        facts.append(examine_case(volume, mask, lambda scan: canonical_axes(scan.grid)[0], rng))
+        facts.append(examine_case(volume, mask, canonical_axes(volume.grid)[0], rng))
     if not facts:
         raise UserError(
             manifest_path, expected="training cases", found="none", remedy="add cases to the manifest"
@@ -75,9 +75,8 @@ def take_fingerprint(manifest_path: Path, progress: Progress) -> Fingerprint:
     return summarise(facts)
 
 
-def targets_labelled(manifest_path: Path) -> dict[str, tuple[str, ...]]:
+def targets_labelled(manifest: Manifest) -> dict[str, tuple[str, ...]]:
     """The paper's targets, less those of which no training case labels any part."""
-    manifest = read_manifest(manifest_path)
     labelled = {organ for case in manifest.training for organ in case.labelled_organs}
     return {name: organs for name, organs in Recipe(name="all").targets.items() if labelled & set(organs)}
 

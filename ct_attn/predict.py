@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from ct_attn.errors import UserError
+from ct_attn.inference.options import InferenceOptions
 from ct_attn.inference.predictor import Predictor
 from ct_attn.scan_io import nifti
 from ct_attn.scan_io.options import AS_IT_IS, ReadingOptions
@@ -55,7 +56,7 @@ def predict(
     """
     scans = find_scans(source)
     targets = _targets(scans, output, overwrite=overwrite)
-    predictor = Predictor.load(model, device=device)
+    predictor = Predictor.load(model, InferenceOptions(device=device))
     task = progress.add_task("predicting", total=len(scans))
     masks, failures = [], []
     for number, (scan, target) in enumerate(zip(scans, targets, strict=True)):

@@ -144,11 +144,13 @@ class Mask:
         _require_shape(self.labels, self.grid)
 
 
-def bounding_box(member: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    """The smallest box that holds all of ``member`` [I, J, K]; None where there is nothing."""
+def bounding_box(
+    content: NDArray[np.bool_] | NDArray[np.uint8],
+) -> tuple[slice, slice, slice] | None:
+    """The smallest box around what is not 0 in ``content`` [I, J, K]; None where there is nothing."""
     box = []
     for axis in range(3):
-        present = np.flatnonzero(member.any(axis=tuple({0, 1, 2} - {axis})))
+        present = np.flatnonzero(content.max(axis=tuple({0, 1, 2} - {axis}), initial=0))
         if not present.size:
             return None
         box.append(slice(int(present[0]), int(present[-1]) + 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from ct_attn.checkpoint import Checkpoint, load_checkpoint
 from ct_attn.device import channels_last, choose_device, choose_precision
 from ct_attn.errors import UserError
+from ct_attn.inference.options import DEFAULTS, InferenceOptions, Prediction
 from ct_attn.inference.restore import restore_mask, restore_values
 from ct_attn.inference.sliding_window import sliding_window_logits
 from ct_attn.labels import LabelScheme
@@ -42,10 +44,10 @@ class Predictor:
         self.network = channels_last(folded(network).to(device))
 
     @classmethod
-    def load(cls, model: Path, *, device: str = "auto") -> Predictor:
+    def load(cls, model: Path, options: InferenceOptions = DEFAULTS) -> Predictor:
         """The model in the folder ``model``. Raises :class:`UserError` when it cannot be used."""
         checkpoint: Checkpoint = load_checkpoint(model)
-        return cls(checkpoint.network(), checkpoint.recipe, choose_device(device))
+        return cls(checkpoint.network(), checkpoint.recipe, choose_device(options.device))
 
     @property
     def scheme(self) -> LabelScheme:
@@ -54,8 +56,22 @@ class Predictor:
 
     def predict(self, volume: Volume, on_window: OnWindow = _silent) -> Mask:
         """The mask of ``volume``, on its own grid, in the codes of :attr:`scheme`."""
+        return self.run(volume, on_window=on_window).mask
+
+    def run(self, volume: Volume, *, on_window: OnWindow = _silent) -> Prediction:
+        """The mask of ``volume`` with all that is known of how it came about."""
+        started = time.perf_counter()
         prepared = prepare(volume, self.recipe.preprocessing)
-        return restore_mask(self.logits(prepared, on_window), prepared.grid, volume.grid)
+        resampled = time.perf_counter()
+        logits = self.logits(prepared, on_window)
+        computed = time.perf_counter()
+        mask = restore_mask(logits, prepared.grid, volume.grid)
+        seconds = {
+            "resampling": resampled - started,
+            "network": computed - resampled,
+            "restoring": time.perf_counter() - computed,
+        }
+        return Prediction(mask=mask, seconds=seconds)
 
     def logits(self, prepared: Prepared, on_window: OnWindow = _silent) -> Tensor:
         """Logits float32 [C, *prepared.grid.shape] on the working grid."""
@@ -76,9 +92,7 @@ class Predictor:
                 remedy="give a model trained with kind attention_unet or resnet_attention_unet",
             )
         prepared = prepare(volume, self.recipe.preprocessing)
-        maps = self._over_windows(
-            lambda patch: torch.cat(list(network.attention_maps(patch).values()), dim=1), prepared, on_window
-        )
+        maps = self._over_windows(network.stacked_attention, prepared, on_window)
         alphas = restore_values(maps, prepared.grid, volume.grid)
         return {
             name: Volume(hu=alpha, grid=volume.grid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +15,7 @@ from ct_attn.metrics.areas import step_vectors_mm
 from ct_attn.metrics.contour import contour_distances
 from ct_attn.metrics.overlap import Overlap, count_overlap
 from ct_attn.metrics.surface import (
+    SurfaceDistances,
     average_symmetric_surface_distance_mm,
     bounding_box,
     hausdorff_mm,
@@ -209,24 +210,23 @@ def _area_numbers(
     truth: NDArray[np.bool_], predicted: NDArray[np.bool_], grid: Grid
 ) -> dict[str, float | None]:
     d = surface_distances(truth, predicted, grid.spacing_mm, directions=_directions(grid))
-    return {
-        "s2s_mm": average_symmetric_surface_distance_mm(d),
-        "directed_mean_mm": mean_of_directed_averages_mm(d),
-        "hd95_mm": hausdorff_mm(d, percentile=95),
-        "hd_mm": hausdorff_mm(d, percentile=100),
-        **{name: surface_dsc(d, mm) for name, mm in zip(_SURFACE_DSC, TOLERANCES_MM, strict=True)},
-    }
+    return _distance_numbers(d, hausdorff_mm)
 
 
 def _voxel_numbers(
     truth: NDArray[np.bool_], predicted: NDArray[np.bool_], grid: Grid
 ) -> dict[str, float | None]:
     d = voxel_surface_distances(truth, predicted, grid.spacing_mm, directions=_directions(grid))
+    return _distance_numbers(d, interpolated_hausdorff_mm)
+
+
+def _distance_numbers(d: SurfaceDistances, hausdorff: Callable[..., float]) -> dict[str, float | None]:
+    """The numbers of two surfaces; ``hausdorff`` takes a percentile of ``d`` in the convention's way."""
     return {
         "s2s_mm": average_symmetric_surface_distance_mm(d),
         "directed_mean_mm": mean_of_directed_averages_mm(d),
-        "hd95_mm": interpolated_hausdorff_mm(d, percentile=95),
-        "hd_mm": interpolated_hausdorff_mm(d, percentile=100),
+        "hd95_mm": hausdorff(d, percentile=95),
+        "hd_mm": hausdorff(d, percentile=100),
         **{name: surface_dsc(d, mm) for name, mm in zip(_SURFACE_DSC, TOLERANCES_MM, strict=True)},
     }
 

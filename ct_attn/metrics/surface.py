@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ct_attn import volume
 from ct_attn.metrics.areas import WHOLE, area_table_mm2, neighbour_codes, step_vectors_mm
 from ct_attn.metrics.nearest import nearest_distances_mm
 from ct_attn.metrics.overlap import require_pair
@@ -166,12 +167,7 @@ def surface_dsc(d: SurfaceDistances, tolerance_mm: float) -> float:
 
 def bounding_box(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> tuple[slice, ...]:
     """The smallest box around what is not 0 in ``mask`` [I, J, K]; an empty one around nothing."""
-    box = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        occupied = np.flatnonzero(mask.max(axis=others, initial=0))
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else slice(0, 0))
-    return tuple(box)
+    return volume.bounding_box(mask) or (slice(0, 0),) * 3
 
 
 def _joint_box(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> tuple[slice, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
@@ -150,12 +151,16 @@ class AttentionUNet(UNet):
     def gate_names(self) -> list[str]:
         """``level1``, ``level2``, ...; with two gates per skip ``level1_gate1``, ``level1_gate2``, ...
 
-        In the order of the channels that :meth:`attention_maps` gives.
+        In the order of the channels that :meth:`stacked_attention` gives.
         """
         names = [f"level{level}" for level in self.gated_levels]
         if self.gates_per_skip == 1:
             return names
         return [f"{name}_gate{gate}" for name in names for gate in range(1, self.gates_per_skip + 1)]
+
+    def stacked_attention(self, image: Tensor) -> Tensor:
+        """alpha of all gates, one after the other in the order of :attr:`gate_names`, [B, gates, I, J, K]."""
+        return torch.cat(list(self.attention_maps(image).values()), dim=1)
 
     def attention_maps(self, image: Tensor) -> dict[int, Tensor]:
         """alpha of every gated level (0 the finest) for ``image`` [B, in_channels, I, J, K].

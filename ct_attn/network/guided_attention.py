@@ -210,17 +210,17 @@ class GuidedAttention(Segmenter):
 
     def _refined(self, level: int, stage: Tensor, multi_scale: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """``stage`` after both refinements, their codes, and the autoencoders' errors."""
-        attention = torch.ones_like(multi_scale)
-        codes = []
+        refined, guide, codes = stage, multi_scale, []
         error = torch.zeros((), device=stage.device)
         for autoencoder, refinements in zip(self.autoencoders, self.refinements, strict=True):
-            features = torch.cat([stage, attention * multi_scale], dim=1)
+            features = torch.cat([stage, guide], dim=1)
             code, decoded = autoencoder(features)
             # What is to be decoded is a target: it must not move towards what decodes easily.
             error = error + functional.mse_loss(decoded.float(), features.detach().float())
-            attention = refinements[level](features, decoded)  # type: ignore[index] # a list of modules
+            refined = refinements[level](features, decoded)  # type: ignore[index] # a list of modules
+            guide = refined * multi_scale
             codes.append(code)
-        return attention, codes, error
+        return refined, codes, error
 
     def _raised(self, map_: Tensor, image: Tensor) -> Tensor:
         return self.layers.resample(map_, tuple(image.shape[2:]))

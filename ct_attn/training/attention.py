@@ -43,7 +43,7 @@ class KeepAttention(Callback):
         self.network.eval()
         with torch.no_grad():
             maps = sliding_window_logits(
-                lambda patch: torch.cat(list(self.network.attention_maps(patch).values()), dim=1),
+                self.network.stacked_attention,
                 self.image.to(device),
                 patch_size=self.recipe.training.patch_size,
                 overlap=self.recipe.inference.overlap,

@@ -24,7 +24,7 @@ from torch import Tensor
 from ct_attn.atomic import replacing
 from ct_attn.errors import UserError
 from ct_attn.labels import LabelScheme, known_classes
-from ct_attn.manifest import file_digest
+from ct_attn.manifest import source_digest
 from ct_attn.preprocessing import PreprocessingConfig
 from ct_attn.training.cases import CaseFiles, loading
 from ct_attn.training.class_runs import ClassRuns, find_runs
@@ -157,21 +157,13 @@ def _key(
     """What an entry is made from, as a hexadecimal digest."""
     decisive = {
         "format": FORMAT,
-        "image": _source_digest(case.image),
-        "label": _source_digest(case.label),
+        "image": source_digest(case.image),
+        "label": source_digest(case.label),
         "preprocessing": preprocessing.model_dump(mode="json"),
         "source": [(s.code, sorted(s.organs)) for s in source.structures],
         "target": [(s.code, sorted(s.organs)) for s in target.structures],
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
-
-def _source_digest(path: Path) -> str:
-    """A file's digest; for a folder (a DICOM series) one over the sorted digests of its files."""
-    if not path.is_dir():
-        return file_digest(path)
-    digests = sorted(file_digest(file) for file in path.iterdir() if file.is_file())
-    return f"sha256:{hashlib.sha256(' '.join(digests).encode()).hexdigest()}"
 
 
 def _is_whole(file: Path, key: str) -> bool:

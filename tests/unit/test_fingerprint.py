@@ -18,7 +18,7 @@ def case(spacing_mm=(0.8, 0.7, 3.0), shape=(20, 30, 10), hu=100.0):
 
 def facts(*, axes=(0, 1, 2), **options):
     volume, mask = case(**options)
-    return examine_case(volume, mask, lambda scan: axes, np.random.default_rng(0))
+    return examine_case(volume, mask, axes, np.random.default_rng(0))
 
 
 def test_a_case_is_measured_in_mm_along_r_a_s():
@@ -39,7 +39,7 @@ def test_axes_are_put_in_order():
 def test_a_case_without_organs_has_its_whole_extent_and_no_hu():
     volume, mask = case()
     empty = Mask(labels=np.zeros_like(mask.labels), grid=mask.grid)
-    found = examine_case(volume, empty, lambda scan: (0, 1, 2), np.random.default_rng(0))
+    found = examine_case(volume, empty, (0, 1, 2), np.random.default_rng(0))
     assert found.organs_mm == found.extent_mm
     assert found.hu.size == 0
     assert summarise([found]).hu_window == (-160.0, 240.0)
@@ -48,9 +48,7 @@ def test_a_case_without_organs_has_its_whole_extent_and_no_hu():
 def test_a_large_organ_is_sampled():
     volume, mask = case(shape=(60, 60, 60))
     labels = np.ones_like(mask.labels)
-    found = examine_case(
-        volume, Mask(labels=labels, grid=mask.grid), lambda scan: (0, 1, 2), np.random.default_rng(0)
-    )
+    found = examine_case(volume, Mask(labels=labels, grid=mask.grid), (0, 1, 2), np.random.default_rng(0))
     assert len(found.hu) == SAMPLES_PER_CASE
 
 

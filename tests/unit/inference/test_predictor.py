@@ -6,6 +6,7 @@ import torch
 
 from ct_attn.checkpoint import Checkpoint, save_checkpoint
 from ct_attn.errors import UserError
+from ct_attn.inference.options import InferenceOptions
 from ct_attn.inference.predictor import Predictor
 from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import build_network
@@ -94,7 +95,7 @@ def test_a_loaded_model_gives_the_logits_it_gave_before_saving(tmp_path, trained
     prepared = prepare(scan(), recipe().preprocessing)
     before = Predictor(trained.network(), trained.recipe, CPU).logits(prepared)
     save_checkpoint(trained, tmp_path / "model")
-    predictor = Predictor.load(tmp_path / "model", device="cpu")
+    predictor = Predictor.load(tmp_path / "model", InferenceOptions(device="cpu"))
     assert not predictor.network.training
     assert predictor.recipe == trained.recipe
     assert torch.equal(predictor.logits(prepared), before)
@@ -121,7 +122,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 def test_a_device_that_is_not_there_is_refused(tmp_path, trained):
     save_checkpoint(trained, tmp_path)
     with pytest.raises(UserError, match="--device nonsense"):
-        Predictor.load(tmp_path, device="nonsense")
+        Predictor.load(tmp_path, InferenceOptions(device="nonsense"))
 
 
 def attentive(**network):
