@@ -155,11 +155,13 @@ class TrainingConfig(StrictModel):
 
 class InferenceConfig(StrictModel):
     """How a whole volume is predicted: patches of the training's size overlapping by
-    ``overlap`` of their side, blended with a Gaussian weight.
+    ``overlap`` of their side, blended with a Gaussian weight. ``mirroring``: average
+    with copies mirrored along R, A and S, the codes of paired organs swapped back.
     """
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     precision: Precision = "auto"
+    mirroring: bool = False
 
 
 class Recipe(StrictModel):

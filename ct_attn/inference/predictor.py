@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,9 +21,14 @@ from ct_attn.network.attention_unet import AttentionUNet
 from ct_attn.network.folding import folded
 from ct_attn.preprocessing import Prepared, prepare
 from ct_attn.recipe import Recipe
-from ct_attn.volume import Mask, Volume
+from ct_attn.volume import Grid, Mask, Volume
 
 OnWindow = Callable[[int, int], None]
+OnNote = Callable[[str], None]
+
+
+def _no_note(note: str) -> None:
+    """Let a note pass unheard."""
 
 
 def _silent(done: int, total: int) -> None:
@@ -44,8 +50,17 @@ class Predictor:
         self.network = channels_last(folded(network).to(device))
 
     @classmethod
-    def load(cls, model: Path, options: InferenceOptions = DEFAULTS) -> Predictor:
-        """The model in the folder ``model``. Raises :class:`UserError` when it cannot be used."""
+    def load(
+        cls,
+        models: Path | Sequence[Path],
+        options: InferenceOptions = DEFAULTS,
+        on_note: OnNote = _no_note,
+    ) -> Predictor:
+        """The model in the folder ``models``, or the mean of several.
+
+        Raises :class:`UserError` when one cannot be used.
+        """
+        model = models if isinstance(models, Path) else models[0]
         checkpoint: Checkpoint = load_checkpoint(model)
         return cls(checkpoint.network(), checkpoint.recipe, choose_device(options.device))
 
@@ -58,7 +73,9 @@ class Predictor:
         """The mask of ``volume``, on its own grid, in the codes of :attr:`scheme`."""
         return self.run(volume, on_window=on_window).mask
 
-    def run(self, volume: Volume, *, on_window: OnWindow = _silent) -> Prediction:
+    def run(
+        self, volume: Volume, *, probabilities: bool = False, on_window: OnWindow = _silent
+    ) -> Prediction:
         """The mask of ``volume`` with all that is known of how it came about."""
         started = time.perf_counter()
         prepared = prepare(volume, self.recipe.preprocessing)
@@ -66,12 +83,23 @@ class Predictor:
         logits = self.logits(prepared, on_window)
         computed = time.perf_counter()
         mask = restore_mask(logits, prepared.grid, volume.grid)
+        likely: dict[str, Volume] = {}
+        if probabilities:
+            maps = restore_values(logits.softmax(0)[1:], prepared.grid, volume.grid)
+            likely = {
+                name: Volume(hu=map_, grid=volume.grid)
+                for name, map_ in zip(self.scheme.names, maps, strict=True)
+            }
         seconds = {
             "resampling": resampled - started,
             "network": computed - resampled,
             "restoring": time.perf_counter() - computed,
         }
-        return Prediction(mask=mask, seconds=seconds)
+        return Prediction(mask=mask, probabilities=likely, seconds=seconds)
+
+    def estimate(self, grid: Grid) -> int:
+        """Bytes that predicting a scan on ``grid`` is expected to take."""
+        return 32 * math.prod(grid.shape)
 
     def logits(self, prepared: Prepared, on_window: OnWindow = _silent) -> Tensor:
         """Logits float32 [C, *prepared.grid.shape] on the working grid."""
