@@ -23,29 +23,27 @@ from ct_attn.network.unet import UNet
 
 
 class GatesConfig(LevelsConfig):
-    """Which skips pass additive gates, and what the gates are like.
-
-    ``gated_skips``: levels whose skip is gated, 0 the finest; null: all but the finest,
-    for which there must be at least three levels.
-    ``gates_per_skip``: 1, or 2 whose outputs are concatenated and combined ("multi").
-    ``gate_activation``: ``sigmoid``; ``softmax`` over the gate's grid; ``none``.
-    ``gate_grid``: where alpha is computed: ``coarse``, one level below the skip, or
-    ``skip``, its own grid (theta is then 1x1x1).
-    ``gating_signal``: ``per_level``: the deepest gate takes a 1x1x1 convolution of the
-    center, a shallower one the decoder's features one level below; ``shared``: all take
-    one 1x1x1 convolution of the center, narrowed to the next finer level's width (the
-    authors' first release).
-    ``gate_init``: ``released``, or ``pass_through``: alpha starts at 0.953 everywhere.
-    ``highway``: a learnt share of each gated skip goes around its gate.
-    """
+    """Which skips pass additive gates, and what the gates are like."""
 
     gated_skips: tuple[int, ...] | None = None
+    """Levels whose skip is gated, 0 the finest; null: all but the finest, for which there must
+    be at least three levels.
+    """
     gates_per_skip: Literal[1, 2] = 1
+    """2 are concatenated and combined ("multi")."""
     gate_activation: GateActivation = "sigmoid"
+    """``softmax`` is over the gate's grid, where alpha then sums to 1."""
     gate_grid: Literal["coarse", "skip"] = "coarse"
+    """Where alpha is computed: one level below the skip, or on its own grid (theta is then 1x1x1)."""
     gating_signal: Literal["per_level", "shared"] = "per_level"
+    """``per_level``: the deepest gate takes a 1x1x1 convolution of the center, a shallower one
+    the decoder's features one level below. ``shared``: all take one 1x1x1 convolution of the
+    center, narrowed to the next finer level's width (the authors' first release).
+    """
     gate_init: Literal["released", "pass_through"] = "released"
+    """``pass_through``: alpha starts at 0.953 everywhere (sigmoid only)."""
     highway: bool = False
+    """A learnt share of each gated skip goes around its gate."""
 
     @model_validator(mode="after")
     def _gates_fit(self) -> GatesConfig:

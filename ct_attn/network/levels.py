@@ -29,38 +29,43 @@ class SizedConfig(StrictModel):
 
 
 class LevelsConfig(SizedConfig):
-    """The levels of a U-Net and the layers they are made of.
-
-    ``widths``: channels from the finest level (level 0) to the coarsest (the center).
-    ``dims``: 3 for volumes, 2 for slices.
-    ``kernel_size`` of the convolutions and ``pool_size`` between the levels: one number
-    for every axis, one per axis, or one list of those per level (per pooling), finest
-    first. 3x3x1 and 2x2x1 are published for thick slices.
-    ``norm``, ``activation``: of every convolution.
-    ``upsampling``: ``linear`` (bi- or trilinear), or ``transposed``: a transposed
-    convolution with the pooling's kernel and stride, which also narrows the features to
-    the width of the level they reach.
-    ``align_corners``: whether corner voxels line up in linear resampling; switching it
-    changes what trained weights predict.
-    ``deep_supervision``: ``fused`` makes one prediction from the class maps of all
-    scales, as released. ``per_scale`` predicts from the finest features and in training
-    compares every scale but the coarsest decoder level's with the labels at its own
-    size, each counting half of the next finer one, as nnU-Net does. ``none`` predicts
-    from the finest features and compares nothing else.
-    ``checkpointing``: in training, keep only what goes into and comes out of each level
-    and compute the rest again for the gradients: less memory, more time, same numbers.
-    """
+    """The levels of a U-Net and the layers they are made of."""
 
     widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (16, 32, 64, 128, 256)
+    """Channels from the finest level (level 0) to the coarsest (the center)."""
     dims: Dims = 3
+    """3 for volumes, 2 for slices (built in Python; recipes train on volumes)."""
     kernel_size: PerLevel = 3
+    """Of the convolutions, odd: one number for every axis, one per axis (``[3, 3, 1]``, published
+    for thick slices), or one list of those per level, finest first.
+    """
     pool_size: PerLevel = 2
+    """Between the levels, written likewise, one list per pooling. The sides of a patch are
+    multiples of their product along each axis.
+    """
     norm: Norm = "batch"
+    """Of every convolution; ``group``: eight groups, or as many as divide the channels and eight."""
     activation: Activation = "relu"
+    """Of every convolution; ``leaky_relu`` has slope 0.01."""
     upsampling: Literal["linear", "transposed"] = "linear"
+    """Bi- or trilinear, or a transposed convolution with the pooling's kernel and stride, which
+    also narrows the features to the width of the level they reach.
+    """
     align_corners: bool = False
+    """Whether corner voxels line up in linear resampling; switching it changes what trained
+    weights predict.
+    """
     deep_supervision: Literal["fused", "per_scale", "none"] = "fused"
+    """``fused`` makes one prediction from the class maps of all scales, as released.
+    ``per_scale`` predicts from the finest features and in training compares every scale but
+    the coarsest decoder level's with the labels at its own size, each counting half of the
+    next finer one, as nnU-Net does. ``none`` predicts from the finest features and compares
+    nothing else.
+    """
     checkpointing: bool = False
+    """In training, keep only what goes into and comes out of each level and compute the rest
+    again for the gradients: same numbers, more time, a quarter of the memory for activations.
+    """
 
     @model_validator(mode="after")
     def _sizes_fit_the_levels(self) -> LevelsConfig:
