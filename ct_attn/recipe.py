@@ -16,9 +16,8 @@ from pydantic import Field, ValidationError, model_validator
 from ct_attn import atomic
 from ct_attn.errors import UserError
 from ct_attn.labels import PAPER_TARGETS, LabelScheme, mirrored_codes
-from ct_attn.losses import LossConfig
-from ct_attn.network.attention_unet import AttentionUNetConfig
-from ct_attn.network.build import NetworkConfig
+from ct_attn.loss_config import LossConfig
+from ct_attn.network.configs import AttentionUNetConfig, NetworkConfig
 from ct_attn.preprocessing import PreprocessingConfig
 from ct_attn.strict_model import StrictModel, describe_validation_error
 
