@@ -9,31 +9,13 @@ half-labelled class count as usual; the class's own Dice term leaves the case ou
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ct_attn.strict_model import StrictModel
+from ct_attn.loss_config import LossConfig
 
-
-class LossConfig(StrictModel):
-    """What training minimises: 1 - mean Dice, plus a share of cross-entropy."""
-
-    denominator: Literal["squared", "linear"] = "squared"
-    """Probabilities below the line: ``squared`` (the paper's) or ``linear``."""
-    sums_over: Literal["batch", "image"] = "batch"
-    """Voxels of the whole ``batch``, or of each ``image`` and then the mean."""
-    include_background: bool = True
-    """Background counts as a class like the others."""
-    smoothing_voxels: Annotated[float, Field(gt=0)] = 1.0
-    """Added above and below the fraction: it keeps the score of a class that is absent from a
-    batch defined, and its gradient bounded.
-    """
-    cross_entropy_weight: Annotated[float, Field(ge=0)] = 0.0
-    """What the mean cross-entropy over voxels counts; 0 leaves it out."""
+__all__ = ["LossConfig", "SegmentationLoss"]
 
 
 class SegmentationLoss(nn.Module):

@@ -1,18 +1,15 @@
-"""Whole volumes through a network that sees patches."""
+"""Whole prepared volumes through a network that sees patches, as tensors: training's validation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import product
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ct_attn.inference.windows import gaussian_weight, window_starts
 from ct_attn.volume import Shape3
-
-#: Standard deviation of the blending weight in patch sides, as MONAI and nnU-Net take it.
-GAUSSIAN_SIGMA = 0.125
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -34,7 +31,7 @@ def sliding_window_logits(
     """
     padded, inner = _pad_to(image, patch_size)
     starts = list(window_starts(_size(padded), patch_size, overlap))
-    weight = gaussian_weight(patch_size).to(image.device)
+    weight = torch.from_numpy(gaussian_weight(patch_size)).to(image.device)
     logits: Tensor | None = None
     weights = torch.zeros(_size(padded), device=image.device)
     for done, start in enumerate(starts, start=1):
@@ -47,32 +44,6 @@ def sliding_window_logits(
         on_window(done, len(starts))
     assert logits is not None  # there is always a window
     return (logits / weights)[(slice(None), *inner)]
-
-
-def window_starts(size: Shape3, patch_size: Shape3, overlap: float) -> Iterator[Shape3]:
-    """The first voxel of every window, in order, so that windows cover ``size``.
-
-    Along each axis the step is ``patch * (1 - overlap)``, at least one voxel; the last
-    window is moved back to end with the volume.
-    """
-    axes = []
-    for length, side in zip(size, patch_size, strict=True):
-        step = max(1, int(side * (1 - overlap)))
-        count = max(0, -(-(length - side) // step)) + 1
-        axes.append([min(index * step, length - side) for index in range(count)])
-    yield from product(axes[0], axes[1], axes[2])
-
-
-def gaussian_weight(patch_size: Shape3) -> Tensor:
-    """The weight of each voxel of a window, [*patch_size], largest at the centre and above 0."""
-    weight = torch.ones(patch_size)
-    for axis, side in enumerate(patch_size):
-        position = torch.arange(side, dtype=torch.float32) - (side - 1) / 2
-        profile = torch.exp(-0.5 * (position / (GAUSSIAN_SIGMA * side)) ** 2)
-        shape = [1, 1, 1]
-        shape[axis] = side
-        weight = weight * profile.reshape(shape)
-    return weight.clamp(min=1e-3)
 
 
 def _pad_to(image: Tensor, patch_size: Shape3) -> tuple[Tensor, tuple[slice, ...]]:

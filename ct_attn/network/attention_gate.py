@@ -11,14 +11,11 @@ into x.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from ct_attn.network.blocks import RELEASED, ConvNormReLU, Layers, Sides
-
-GateActivation = Literal["sigmoid", "softmax", "none"]
+from ct_attn.network.configs import GateActivation
 
 
 class AdditiveAttention(nn.Module):

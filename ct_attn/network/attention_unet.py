@@ -3,74 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
-from pydantic import model_validator
 from torch import Tensor, nn
 
 from ct_attn.network.attention_gate import (
     AttentionGate,
-    GateActivation,
     Highway,
     MultiAttentionGate,
     open_highway,
     pass_through,
 )
 from ct_attn.network.blocks import ConvNormReLU, initialise
-from ct_attn.network.levels import LevelsConfig
+from ct_attn.network.configs import AttentionUNetConfig, GatesConfig
 from ct_attn.network.unet import UNet
 
-
-class GatesConfig(LevelsConfig):
-    """Which skips pass additive gates, and what the gates are like."""
-
-    gated_skips: tuple[int, ...] | None = None
-    """Levels whose skip is gated, 0 the finest; null: all but the finest, for which there must
-    be at least three levels.
-    """
-    gates_per_skip: Literal[1, 2] = 1
-    """2 are concatenated and combined ("multi")."""
-    gate_activation: GateActivation = "sigmoid"
-    """``softmax`` is over the gate's grid, where alpha then sums to 1."""
-    gate_grid: Literal["coarse", "skip"] = "coarse"
-    """Where alpha is computed: one level below the skip, or on its own grid (theta is then 1x1x1)."""
-    gating_signal: Literal["per_level", "shared"] = "per_level"
-    """``per_level``: the deepest gate takes a 1x1x1 convolution of the center, a shallower one
-    the decoder's features one level below. ``shared``: all take one 1x1x1 convolution of the
-    center, narrowed to the next finer level's width (the authors' first release).
-    """
-    gate_init: Literal["released", "pass_through"] = "released"
-    """``pass_through``: alpha starts at 0.953 everywhere (sigmoid only)."""
-    highway: bool = False
-    """A learnt share of each gated skip goes around its gate."""
-
-    @model_validator(mode="after")
-    def _gates_fit(self) -> GatesConfig:
-        deepest = len(self.widths) - 2
-        gated = self.gated_levels
-        if not gated:
-            raise ValueError("no skip is gated: give widths at least 3 items, or name levels in gated_skips")
-        if min(gated) < 0 or max(gated) > deepest or len(set(gated)) < len(gated):
-            raise ValueError(
-                f"gated_skips: expected levels from 0 to {deepest}, each once, got {self.gated_skips}"
-            )
-        if self.gate_init == "pass_through" and self.gate_activation != "sigmoid":
-            raise ValueError("gate_init: pass_through needs gate_activation sigmoid")
-        return self
-
-    @property
-    def gated_levels(self) -> tuple[int, ...]:
-        """The levels whose skips are gated, finest first."""
-        if self.gated_skips is None:
-            return tuple(range(1, len(self.widths) - 1))
-        return tuple(sorted(self.gated_skips))
-
-
-class AttentionUNetConfig(GatesConfig):
-    """A U-Net in which skips pass additive gates; by default the released single-gate network."""
-
-    kind: Literal["attention_unet"] = "attention_unet"
+__all__ = ["AttentionUNet", "AttentionUNetConfig", "GatesConfig"]
 
 
 class AttentionUNet(UNet):
