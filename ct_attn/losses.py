@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ct_attn.loss_config import LossConfig
 
@@ -64,10 +63,12 @@ def sorensen_dice(logits: Tensor, labels: Tensor, known: Tensor, config: LossCon
 
     Both are [C], or [B, C] where the sums run over each image.
     """
-    truth = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
-    p = _with_marginal_background(torch.softmax(logits, dim=1), labels, truth, known)
-    of_known = known.reshape(*known.shape, *[1] * (p.ndim - 2))
-    p, truth = p * of_known, truth * of_known
+    truth = _one_hot(labels, logits.shape[1]).to(logits.dtype)
+    p = torch.softmax(logits, dim=1)
+    if not known.all():
+        p = _with_marginal_background(p, truth, known)
+        of_known = known.reshape(*known.shape, *[1] * (p.ndim - 2))
+        p, truth = p * of_known, truth * of_known
     over = list(range(2, p.ndim)) if config.sums_over == "image" else [0, *range(2, p.ndim)]
     overlap = (p * truth).sum(over)
     size = (p * p if config.denominator == "squared" else p).sum(over) + truth.sum(over)  # g^2 = g
@@ -80,20 +81,25 @@ def marginal_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Ten
 
     The mean over all voxels. ``logits`` [B, C, ...], ``labels`` [B, ...], ``known`` [B, C].
     """
-    allowed = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).bool()
+    if known.all():
+        return (logits.logsumexp(dim=1) - logits.gather(1, labels.unsqueeze(1)).squeeze(1)).mean()
     unknown = ~known.reshape(*known.shape, *[1] * (logits.ndim - 2))
-    allowed = allowed | (unknown & (labels == 0).unsqueeze(1))
+    allowed = _one_hot(labels, logits.shape[1]) | (unknown & (labels == 0).unsqueeze(1))
     hit = logits.masked_fill(~allowed, -torch.inf).logsumexp(dim=1)
     return (logits.logsumexp(dim=1) - hit).mean()
 
 
-def _with_marginal_background(p: Tensor, labels: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+def _one_hot(labels: Tensor, n_classes: int) -> Tensor:
+    """bool [B, C, ...]: where ``labels`` [B, ...] is each class. torch's own takes eight times the memory."""
+    codes = torch.arange(n_classes, dtype=labels.dtype, device=labels.device)
+    return labels.unsqueeze(1) == codes.reshape(-1, *[1] * (labels.ndim - 1))
+
+
+def _with_marginal_background(p: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     """``p`` with background joined by what it cannot be told from in each case.
 
     That are the classes not known there; at a voxel labelled as one of them, all but that one.
     """
-    if known.all():
-        return p
     unknown = (~known).reshape(*known.shape, *[1] * (p.ndim - 2))
     joined = p[:, :1] + (p * unknown * (1 - truth))[:, 1:].sum(dim=1, keepdim=True)
     return torch.cat([joined, p[:, 1:]], dim=1)
