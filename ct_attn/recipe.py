@@ -117,7 +117,9 @@ class TrainingConfig(StrictModel):
     ``ema_decay``: validate and keep the exponential moving average of the weights, each
     step counting 1 minus this. ``early_stopping_epochs``: stop after so many without a
     better validation. ``validate_every``: epochs between validations on whole volumes.
-    ``precision``: ``auto`` takes bf16 where the processor computes in it, else fp32.
+    ``precision``: ``auto`` takes bf16 where the processor computes in it, else fp32;
+    ``fp16`` is for GPUs without bf16. ``sync_batch_norm``: where several processes train
+    (GPUs only), batch normalisation is over the patches of all of them.
     ``freeze``: parts of the network that keep the weights they start with, such as
     ``resnet`` or ``encoder.0``. ``first_stage``: parts that train alone at first.
     ``attention_epochs``: after which epochs (counted from 1; the last always) the gates'
@@ -134,7 +136,8 @@ class TrainingConfig(StrictModel):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     early_stopping_epochs: Size | None = None
     validate_every: Size = 10
-    precision: Precision = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    sync_batch_norm: bool = True
     freeze: tuple[str, ...] = ()
     first_stage: FirstStage | None = None
     attention_epochs: tuple[Size, ...] = (3, 6, 10, 60, 150)
