@@ -42,11 +42,15 @@ def published_figures() -> tuple[PublishedFigure, ...]:
     text = files("ct_attn").joinpath(FILE_NAME).read_text(encoding="utf-8")
     return tuple(
         PublishedFigure(
-            **{
-                **row,
-                "mean": float(row["mean"]),
-                "std": float(row["std"]) if row["std"] else None,
-            }
+            table=row["table"],
+            method=row["method"],
+            stage=row["stage"],
+            data_set=row["data_set"],
+            train_test=row["train_test"],
+            organ=row["organ"],
+            metric=row["metric"],
+            mean=float(row["mean"]),
+            std=float(row["std"]) if row["std"] else None,
         )
         for row in csv.DictReader(text.splitlines())
     )
