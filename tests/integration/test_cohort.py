@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -39,7 +40,26 @@ def cohort(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
 def start(cohort):
+    """Start the command; whatever is left of it and its workers ends with the test."""
+    started = []
+
+    def start():
+        started.append(_start(cohort))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+            for member in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.kill()
+            process.communicate()
+
+
+def _start(cohort):
     return subprocess.Popen(
         [COMMAND, "predict", "-m", cohort / "model", "-i", cohort / "scans", "-o", cohort / "masks",
          "--cluster", "local", "--workers", "2"],
@@ -78,8 +98,8 @@ def workers_of(driver):
 
 
 @pytest.mark.slow
-def test_a_cohort_survives_the_loss_of_a_worker_and_of_its_driver(cohort):
-    driver = start(cohort)
+def test_a_cohort_survives_the_loss_of_a_worker_and_of_its_driver(cohort, start):
+    driver = start()
     wait_for(lambda: len(committed(cohort)) >= 3, driver)
     workers = workers_of(driver)
     assert len(workers) == 2
@@ -94,7 +114,7 @@ def test_a_cohort_survives_the_loss_of_a_worker_and_of_its_driver(cohort):
     assert 6 <= len(kept) < N_SCANS, "the kill came too late to prove anything"
     assert status(cohort).returncode == 1
 
-    again = start(cohort)
+    again = start()
     out, err = again.communicate(timeout=PATIENCE_S)
     assert again.returncode == 1  # for the corrupt one
     assert f"done before  {len(kept)}" in out
