@@ -127,41 +127,37 @@ def write(case: Case, computed: Computed, resolved: Resolved) -> PredictionRecor
         with _timed(seconds, "statistics"):
             statistics = organ_statistics(volume, mask, resolved.scheme, confidence)
     earlier = read_record(files)
-    atomic.write_text(files.mark, f"{os.getpid()}\n")
-    remove_partial(case)
-    files.record.unlink(missing_ok=True)
-    with _timed(seconds, "writing"):
-        kinds = _write_volumes(case, computed, resolved)
-        if outputs.preview:
-            _write_preview(case, volume, mask, resolved.scheme)
-            kinds.append(PREVIEW)
-        nifti.write_mask(mask, files.mask, scheme=resolved.scheme, frame=computed.loaded.frame)
-    models = [model.postprocessing for model in resolved.models]
-    ranges = common_ranges(models)
-    record = PredictionRecord(
-        input=computed.loaded.facts,
-        models=tuple(model.used for model in resolved.models),
-        settings=resolved.settings,
-        settings_digest=resolved.settings_digest,
-        options=_options(resolved),
-        labels=resolved.scheme.codes,
-        outputs={kind: file_digest(files.of_kind(kind)) for kind in (MASK, *kinds)},
-        seconds={stage: round(spent, 4) for stage, spent in seconds.items()},
-        notes=tuple(
-            without_path(note, case) for note in (*computed.loaded.notes, *computed.prediction.notes)
-        ),
-        warnings=tuple(unlike_training(scan_facts(volume), ranges)) if ranges else (),
-        confidence=confidence,
-        expected_dsc=expected_dsc(models, confidence),
-        filtered=effects,
-        statistics=statistics,
-        versions=_versions(),
-    )
-    write_json(record, files.record)
-    for kind in set(earlier.outputs if earlier else ()) - set(record.outputs):
-        files.of_kind(kind).unlink(missing_ok=True)  # of an earlier run that asked for more
-    files.failure.unlink(missing_ok=True)
-    files.mark.unlink(missing_ok=True)
+    with _marked(case):
+        with _timed(seconds, "writing"):
+            kinds = _write_volumes(case, computed, resolved)
+            if outputs.preview:
+                _write_preview(case, volume, mask, resolved.scheme)
+                kinds.append(PREVIEW)
+            nifti.write_mask(mask, files.mask, scheme=resolved.scheme, frame=computed.loaded.frame)
+        models = [model.postprocessing for model in resolved.models]
+        ranges = common_ranges(models)
+        record = PredictionRecord(
+            input=computed.loaded.facts,
+            models=tuple(model.used for model in resolved.models),
+            settings=resolved.settings,
+            settings_digest=resolved.settings_digest,
+            options=_options(resolved),
+            labels=resolved.scheme.codes,
+            outputs={kind: file_digest(files.of_kind(kind)) for kind in (MASK, *kinds)},
+            seconds={stage: round(spent, 4) for stage, spent in seconds.items()},
+            notes=tuple(
+                without_path(note, case) for note in (*computed.loaded.notes, *computed.prediction.notes)
+            ),
+            warnings=tuple(unlike_training(scan_facts(volume), ranges)) if ranges else (),
+            confidence=confidence,
+            expected_dsc=expected_dsc(models, confidence),
+            filtered=effects,
+            statistics=statistics,
+            versions=_versions(),
+        )
+        write_json(record, files.record)
+        for kind in set(earlier.outputs if earlier else ()) - set(record.outputs):
+            files.of_kind(kind).unlink(missing_ok=True)  # of an earlier run that asked for more
     return record
 
 
@@ -195,6 +191,26 @@ def remove_partial(case: Case) -> None:
     for kind in ("probabilities", "attention"):
         for partial in files.of_kind(f"{kind}/x").parent.glob(".partial-*"):
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _marked(case: Case) -> Iterator[None]:
+    """Mark ``case`` as being written, and clear the mark and an earlier failure once it is.
+
+    Where writing fails before there is a mask, nothing is left to be told apart.
+    """
+    files = case.files
+    atomic.write_text(files.mark, f"{os.getpid()}\n")
+    remove_partial(case)
+    files.record.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception:
+        if not files.mask.exists():
+            files.mark.unlink(missing_ok=True)
+        raise
+    files.failure.unlink(missing_ok=True)
+    files.mark.unlink(missing_ok=True)
 
 
 def _write_volumes(case: Case, computed: Computed, resolved: Resolved) -> list[str]:
