@@ -10,6 +10,7 @@ from rich.table import Table
 from ct_attn.labels import ORGANS
 from ct_attn.metrics.comparison import PairedComparison
 from ct_attn.metrics.statistics import Distribution, OrganSummary
+from ct_attn.prediction.postprocessing import Postprocessing
 from ct_attn.report.contact_sheet import SheetRow
 from ct_attn.report.fold_table import FoldRow
 from ct_attn.report.reproduction_table import HEADINGS, Line
@@ -106,6 +107,25 @@ def comparison_tables(pairs: Sequence[PairedComparison]) -> list[Table]:
             gap = f"{pair.organ} {SHORT_NAMES[pair.measure]}: {pair.n_worst} cases without (counted as worst)"
             table.caption = f"{table.caption}\n{gap}" if table.caption else gap
     return list(tables.values())
+
+
+def calibration_table(learnt: Postprocessing) -> Table:
+    """The filter chosen for each organ, what it brings, and how confidence goes with DSC."""
+    title = f"{learnt.n_cases} validation cases"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("organ", "filter"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("cases", "DSC without", "DSC with", "rank correlation of confidence and DSC"):
+        table.add_column(heading, justify="right")
+    for organ, choice in learnt.filters.items():
+        numbers = (choice.dsc_without, choice.dsc_with, learnt.calibration[organ].rank_correlation)
+        table.add_row(
+            organ,
+            choice.filter.describe(),
+            str(choice.n_cases),
+            *("–" if number is None else f"{number:.3f}" for number in numbers),
+        )
+    return table
 
 
 def _empty_comparison(title: str) -> Table:

@@ -182,7 +182,8 @@ def test_one_bad_scan_in_a_folder_is_named_and_the_others_are_done(road, tmp_pat
     assert done.returncode == 1
     assert "torn.nii.gz" in done.stderr
     assert "Traceback" not in done.stderr
-    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["good.nii.gz"]
+    made = sorted(path.name for path in (tmp_path / "masks").iterdir())
+    assert made == ["good.json", "good.nii.gz", "torn.failed.json"]
 
 
 def test_an_unknown_key_in_a_recipe_is_one_line_with_file_and_line(road, tmp_path):
