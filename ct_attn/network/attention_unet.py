@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import lcm, prod
 from typing import Literal
 
 import torch
@@ -12,13 +13,15 @@ from torch import Tensor, nn
 from ct_attn.network.attention_gate import (
     AttentionGate,
     GateActivation,
+    GateForm,
+    GatePart,
     Highway,
     MultiAttentionGate,
     open_highway,
     pass_through,
 )
 from ct_attn.network.blocks import ConvNormReLU, initialise
-from ct_attn.network.levels import LevelsConfig
+from ct_attn.network.levels import Axes, Count, LevelsConfig
 from ct_attn.network.unet import UNet
 
 
@@ -29,12 +32,23 @@ class GatesConfig(LevelsConfig):
     for which there must be at least three levels.
     ``gates_per_skip``: 1, or 2 whose outputs are concatenated and combined ("multi").
     ``gate_activation``: ``sigmoid``; ``softmax`` over the gate's grid; ``none``.
-    ``gate_grid``: where alpha is computed: ``coarse``, one level below the skip, or
-    ``skip``, its own grid (theta is then 1x1x1).
+    ``gate_grid``: where alpha is computed: ``coarse``, one level below the skip;
+    ``skip``, its own grid (theta is then 1x1x1); or the block of skip voxels that makes
+    one voxel of that grid, one number per axis: ``[2, 2, 2]`` (the authors' first class,
+    which pools by 2x2x1).
+    ``gate_theta``: ``strided``, a convolution over those blocks, or ``pooled``: their
+    maximum, then a 1x1x1 convolution with bias.
+    ``gate_inner_share``: the intermediate channels are the skip's divided by this.
+    ``gate_norms``: which of ``theta``, ``phi`` and ``psi`` a normalisation follows.
+    ``gate_coefficients``: ``one`` per voxel; ``per_channel``, from psi; ``raised``: one
+    alpha brought to the skip's grid and channels by a transposed convolution.
+    ``gate_output``: the gated skip goes on ``combined`` (as released), ``transformed`` by
+    a 1x1x1 convolution and normalisation only, or ``plain``.
     ``gating_signal``: ``per_level``: the deepest gate takes a 1x1x1 convolution of the
-    center, a shallower one the decoder's features one level below; ``shared``: all take
-    one 1x1x1 convolution of the center, narrowed to the next finer level's width (the
-    authors' first release).
+    center, a shallower one the decoder's features one level below; ``below``: the center
+    too is taken as it is; ``per_gate``: as below, each gate with a 1x1x1 convolution of
+    its own; ``shared``: all take one 1x1x1 convolution of the center, narrowed to the
+    next finer level's width (the authors' first release).
     ``gate_init``: ``released``, or ``pass_through``: alpha starts at 0.953 everywhere.
     ``highway``: a learnt share of each gated skip goes around its gate.
     """
@@ -42,8 +56,13 @@ class GatesConfig(LevelsConfig):
     gated_skips: tuple[int, ...] | None = None
     gates_per_skip: Literal[1, 2] = 1
     gate_activation: GateActivation = "sigmoid"
-    gate_grid: Literal["coarse", "skip"] = "coarse"
-    gating_signal: Literal["per_level", "shared"] = "per_level"
+    gate_grid: Literal["coarse", "skip"] | tuple[Count, ...] = "coarse"
+    gate_theta: Literal["strided", "pooled"] = "strided"
+    gate_inner_share: Count = 1
+    gate_norms: tuple[GatePart, ...] = ()
+    gate_coefficients: Literal["one", "per_channel", "raised"] = "one"
+    gate_output: Literal["combined", "transformed", "plain"] = "combined"
+    gating_signal: Literal["per_level", "below", "per_gate", "shared"] = "per_level"
     gate_init: Literal["released", "pass_through"] = "released"
     highway: bool = False
 
@@ -57,9 +76,21 @@ class GatesConfig(LevelsConfig):
             raise ValueError(
                 f"gated_skips: expected levels from 0 to {deepest}, each once, got {self.gated_skips}"
             )
-        if self.gate_init == "pass_through" and self.gate_activation != "sigmoid":
-            raise ValueError("gate_init: pass_through needs gate_activation sigmoid")
+        if isinstance(self.gate_grid, tuple) and len(self.gate_grid) != self.dims:
+            raise ValueError(f"gate_grid: expected {self.dims} numbers (one per axis), got {self.gate_grid}")
+        if len(set(self.gate_norms)) < len(self.gate_norms):
+            raise ValueError("gate_norms: name each part once")
+        if self.gates_per_skip == 2 and self.gate_output != "combined":
+            raise ValueError("gate_output: two gates per skip are combined; leave it out")
+        if self.gate_init == "pass_through":
+            self._gates_can_start_open()
         return self
+
+    def _gates_can_start_open(self) -> None:
+        if self.gate_activation != "sigmoid":
+            raise ValueError("gate_init: pass_through needs gate_activation sigmoid")
+        if "psi" in self.gate_norms or self.gate_coefficients == "raised":
+            raise ValueError("gate_init: pass_through needs psi without a norm, and coefficients not raised")
 
     @property
     def gated_levels(self) -> tuple[int, ...]:
@@ -67,6 +98,35 @@ class GatesConfig(LevelsConfig):
         if self.gated_skips is None:
             return tuple(range(1, len(self.widths) - 1))
         return tuple(sorted(self.gated_skips))
+
+    @property
+    def size_multiple(self) -> Axes:
+        """As the poolings ask for, and such that every gate's grid is of whole blocks."""
+        multiple = super().size_multiple
+        for level in self.gated_levels:
+            above = [prod(sides) for sides in zip(*self.pool_sizes[:level], strict=True)] or [1] * self.dims
+            blocks = [up * side for up, side in zip(above, self.gate_stride(level), strict=True)]
+            multiple = tuple(lcm(*pair) for pair in zip(multiple, blocks, strict=True))
+        return multiple
+
+    def gate_stride(self, level: int) -> Axes:
+        """The block of the skip's voxels that makes one voxel of the grid of the gate of ``level``."""
+        if isinstance(self.gate_grid, tuple):
+            return self.gate_grid
+        return self.pool_sizes[level] if self.gate_grid == "coarse" else (1,) * self.dims
+
+    def gate_form(self, level: int) -> GateForm:
+        """What the gate of ``level`` is made of."""
+        return GateForm(
+            stride=self.gate_stride(level),
+            theta=self.gate_theta,
+            inner_share=self.gate_inner_share,
+            norms=self.gate_norms,
+            activation=self.gate_activation,
+            coefficients=self.gate_coefficients,
+            output=self.gate_output,
+            own_signal=self.gating_signal == "per_gate",
+        )
 
 
 class AttentionUNetConfig(GatesConfig):
@@ -86,7 +146,7 @@ class AttentionUNet(UNet):
         super().__init__(config, in_channels=in_channels, n_classes=n_classes)
         self.gated_levels = config.gated_levels
         self.gates_per_skip = config.gates_per_skip
-        self.shared_signal = config.gating_signal == "shared"
+        self.signal_from = config.gating_signal
         self._build_gates(config)
         for part in (self.gating, self.gates, self.highways):
             initialise(part)
@@ -97,18 +157,19 @@ class AttentionUNet(UNet):
 
     def _build_gates(self, config: GatesConfig) -> None:
         widths, layers = config.widths, config.layers
-        signal = widths[-2] if self.shared_signal else widths[-1]
+        shared = self.signal_from == "shared"
+        signal = widths[-2] if shared else widths[-1]
         gate = AttentionGate if config.gates_per_skip == 1 else MultiAttentionGate
-        from_center = self.shared_signal or self.gated_levels[-1] == len(widths) - 2
+        deepest_gated = self.gated_levels[-1] == len(widths) - 2
+        from_center = shared or (self.signal_from == "per_level" and deepest_gated)
         self.gating = (
             ConvNormReLU(widths[-1], signal, kernel_size=1, layers=layers) if from_center else nn.Identity()
         )
         self.gates = nn.ModuleList(
             gate(
                 widths[level],
-                signal if self.shared_signal else widths[level + 1],
-                stride=config.pool_sizes[level] if config.gate_grid == "coarse" else 1,
-                activation=config.gate_activation,
+                signal if shared else widths[level + 1],
+                form=config.gate_form(level),
                 layers=layers,
             )
             for level in self.gated_levels
@@ -136,8 +197,10 @@ class AttentionUNet(UNet):
 
     def gating_signal(self, level: int, below: Tensor, from_center: Tensor) -> Tensor:
         """What drives the gate of ``level``; ``below`` are the features one level down."""
+        if self.signal_from == "shared":
+            return from_center
         deepest = level == len(self.decoder) - 1
-        return from_center if self.shared_signal or deepest else below
+        return from_center if deepest and self.signal_from == "per_level" else below
 
     def _gated(self, level: int) -> Callable[[Tensor, Tensor], Tensor]:
         """The gate of ``level`` with its highway, if there is one."""
@@ -166,7 +229,8 @@ class AttentionUNet(UNet):
         """alpha of every gated level (0 the finest) for ``image`` [B, in_channels, I, J, K].
 
         Each is [B, gates per skip, I, J, K]: brought from the skip's grid to the image's,
-        linearly, so that sigmoid gates stay in (0, 1). Meant for evaluation mode: the
+        linearly, so that sigmoid gates stay in (0, 1). Of a gate with a coefficient per
+        channel it is their mean. Meant for evaluation mode: the
         gates run a second time after the network has.
         """
         skips, bottom = self.encode(image)
@@ -176,5 +240,5 @@ class AttentionUNet(UNet):
         maps = {}
         for level in self.gated_levels:
             signal = self.gating_signal(level, below[level], from_center)
-            maps[level] = self.layers.resample(self.gate(level).coefficients(skips[level], signal), size)
+            maps[level] = self.layers.resample(self.gate(level).maps(skips[level], signal), size)
         return maps

@@ -36,17 +36,24 @@ class LevelsConfig(SizedConfig):
     ``kernel_size`` of the convolutions and ``pool_size`` between the levels: one number
     for every axis, one per axis, or one list of those per level (per pooling), finest
     first. 3x3x1 and 2x2x1 are published for thick slices.
-    ``norm``, ``activation``: of every convolution.
+    ``norm``, ``activation``: of every convolution. ``norm_bias``: whether a convolution
+    before a normalisation has a bias. ``negative_slope``: of a leaky ReLU.
+    ``decoder_norm``: ``same`` as in the encoder, or ``none``: the decoder's convolutions
+    have a bias and no normalisation.
     ``upsampling``: ``linear`` (bi- or trilinear), or ``transposed``: a transposed
     convolution with the pooling's kernel and stride, which also narrows the features to
-    the width of the level they reach.
+    the width of the level they reach; ``overlapping``: the same with a kernel of twice
+    the stride.
     ``align_corners``: whether corner voxels line up in linear resampling; switching it
     changes what trained weights predict.
     ``deep_supervision``: ``fused`` makes one prediction from the class maps of all
     scales, as released. ``per_scale`` predicts from the finest features and in training
     compares every scale but the coarsest decoder level's with the labels at its own
-    size, each counting half of the next finer one, as nnU-Net does. ``none`` predicts
+    size, each counting half of the next finer one, as nnU-Net does. ``stages`` does so
+    for the output of every stage, those of encoder and center included. ``none`` predicts
     from the finest features and compares nothing else.
+    ``head``: ``pointwise``, a 1x1x1 convolution of the finest features; ``in_level``: the
+    second convolution of the finest decoder level ends in the classes itself.
     ``checkpointing``: in training, keep only what goes into and comes out of each level
     and compute the rest again for the gradients: less memory, more time, same numbers.
     """
@@ -56,10 +63,14 @@ class LevelsConfig(SizedConfig):
     kernel_size: PerLevel = 3
     pool_size: PerLevel = 2
     norm: Norm = "batch"
+    norm_bias: bool = True
+    decoder_norm: Literal["same", "none"] = "same"
     activation: Activation = "relu"
-    upsampling: Literal["linear", "transposed"] = "linear"
+    negative_slope: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    upsampling: Literal["linear", "transposed", "overlapping"] = "linear"
     align_corners: bool = False
-    deep_supervision: Literal["fused", "per_scale", "none"] = "fused"
+    deep_supervision: Literal["fused", "per_scale", "stages", "none"] = "fused"
+    head: Literal["pointwise", "in_level"] = "pointwise"
     checkpointing: bool = False
 
     @model_validator(mode="after")
@@ -67,6 +78,12 @@ class LevelsConfig(SizedConfig):
         _ = self.pool_sizes  # raises where their number is wrong
         if any(side % 2 == 0 for sides in self.kernel_sizes for side in sides):
             raise ValueError(f"kernel_size: every side must be odd to keep the grid, got {self.kernel_size}")
+        if self.upsampling == "overlapping" and any(
+            side > 1 and side % 2 for sides in self.pool_sizes for side in sides
+        ):
+            raise ValueError(f"upsampling: overlapping needs poolings by 1 or even, got {self.pool_size}")
+        if self.head == "in_level" and self.deep_supervision == "fused":
+            raise ValueError("head: in_level leaves no class maps to fuse; set another deep_supervision")
         return self
 
     @property
@@ -88,14 +105,22 @@ class LevelsConfig(SizedConfig):
     def supervised_levels(self) -> int:
         """How many decoder levels, from the finest, have a class map of their own."""
         decoder_levels = len(self.widths) - 1
-        return {"fused": decoder_levels, "per_scale": max(1, decoder_levels - 1), "none": 1}[
-            self.deep_supervision
-        ]
+        return {
+            "fused": decoder_levels,
+            "per_scale": max(1, decoder_levels - 1),
+            "stages": decoder_levels,
+            "none": 1,
+        }[self.deep_supervision]
 
     @property
     def layers(self) -> Layers:
         return Layers(
-            dims=self.dims, norm=self.norm, activation=self.activation, align_corners=self.align_corners
+            dims=self.dims,
+            norm=self.norm,
+            norm_bias=self.norm_bias,
+            activation=self.activation,
+            negative_slope=self.negative_slope,
+            align_corners=self.align_corners,
         )
 
 
