@@ -218,7 +218,7 @@ WAYS: dict[str, Callable[[], Way]] = {
 
 def as_values(**by_measure: object) -> Values:
     return {
-        organ: {name: float(numbers[place]) for name, numbers in by_measure.items()}  # type: ignore[index]
+        organ: {name: float(numbers[place]) for name, numbers in by_measure.items()}  # type: ignore[index] # by place of the organ
         for place, organ in enumerate(ORGANS)
     }
 

@@ -24,17 +24,16 @@ SpacingMm = Annotated[float, Field(gt=0)]
 
 
 class PreprocessingConfig(StrictModel):
-    """How a scan becomes a network's input.
-
-    ``spacing_mm``: voxel size of the working grid along R, A and S.
-    ``hu_window``: HU that become 0 and 1; values outside are clipped.
-    ``antialias``: average whole blocks of voxels before sampling a coarser grid, which
-    lowers noise that point sampling would keep.
-    """
+    """How a scan becomes a network's input, the same for training and inference."""
 
     spacing_mm: tuple[SpacingMm, SpacingMm, SpacingMm] = (2.0, 2.0, 2.0)
+    """Voxel size of the working grid along R, A and S."""
     hu_window: tuple[float, float] = (-160.0, 240.0)
+    """HU that become 0 and 1; values outside are clipped."""
     antialias: bool = True
+    """Average whole blocks of voxels before sampling a coarser grid, which lowers noise that
+    point sampling would keep.
+    """
 
     @model_validator(mode="after")
     def _window_opens(self) -> PreprocessingConfig:

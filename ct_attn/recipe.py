@@ -30,36 +30,40 @@ Zoom = Annotated[float, Field(gt=0)]
 
 
 class AugmentationConfig(StrictModel):
-    """Random changes to training patches. 0 (of ``flip_axes``: none) switches a change off.
-
-    ``affine_probability``: share of patches that are turned, moved and zoomed in plane.
-    ``rotation_degrees``, ``shift_fraction`` (of the patch) bound that change. ``zoom``:
-    range of the sides of the region that a patch shows, relative to the patch; 1.3 shows
-    more of the patient, and smaller. Each of both axes has its own.
-    ``flip_axes``: axes along which every second patch is mirrored. Along R, left and
-    right kidney change their codes.
-    ``intensity_probability``: share of patches that have each of the next four changes.
-    ``noise``: largest standard deviation, and ``brightness``: bound, in units of the HU
-    window. ``contrast``: bound of the relative change around the patch's mean.
-    ``gamma``: the exponent lies between 1 / (1 + gamma) and 1 + gamma.
-    ``resolution_probability``: share of patches that have each of the next two changes.
-    ``blur_voxels``: largest standard deviation. ``low_resolution``: the patch is sampled
-    as if voxels were longer by up to this fraction, and back.
-    """
+    """Random changes to training patches. 0 (of ``flip_axes``: none) switches a change off."""
 
     affine_probability: Fraction = 0.5
+    """Share of patches that are turned, shifted and zoomed in plane."""
     rotation_degrees: Amount = 15.0
+    """Bound of the turn."""
     shift_fraction: Amount = 0.1
+    """Bound of the shift, as a fraction of the patch."""
     zoom: tuple[Zoom, Zoom] = (0.7, 1.3)
+    """Range of the sides of the region that a patch shows, relative to the patch, drawn for
+    each axis; 1.3 shows more of the patient, and smaller.
+    """
     flip_axes: tuple[Literal["R", "A", "S"], ...] = ()
+    """Axes along which every second patch is mirrored. Along R, left and right kidney change
+    their codes.
+    """
     intensity_probability: Fraction = 0.5
+    """Share of patches that have each of the next four changes."""
     noise: Amount = 0.03
+    """Largest standard deviation of the noise, in units of the HU window."""
     brightness: Amount = 0.05
+    """Bound of what is added, in units of the HU window."""
     contrast: Amount = 0.15
+    """Bound of the relative change around the patch's mean."""
     gamma: Amount = 0.2
+    """The exponent lies between 1 / (1 + gamma) and 1 + gamma."""
     resolution_probability: Fraction = 0.1
+    """Share of patches that have each of the next two changes."""
     blur_voxels: Amount = 1.0
+    """Largest standard deviation of the blur."""
     low_resolution: Amount = 1.0
+    """The patch is sampled as if voxels were longer by up to this fraction, and back: 1
+    samples at half the resolution at most.
+    """
 
     @model_validator(mode="after")
     def _is_consistent(self) -> AugmentationConfig:
@@ -71,28 +75,33 @@ class AugmentationConfig(StrictModel):
 
 
 class OptimizerConfig(StrictModel):
-    """How the weights follow the gradients.
-
-    ``name``: ``adam``; ``adamw``, whose weight decay is apart from the gradient; ``sgd``
-    with Nesterov ``momentum``. ``schedule`` of the learning rate: ``constant``;
-    ``cosine`` or ``poly`` (exponent 0.9, nnU-Net's) down to 0 at the last step; ``step``:
-    times ``factor`` every ``step_epochs``; ``plateau``: times ``factor`` after
-    ``patience_epochs`` without a better validation. ``warmup_epochs``: it rises to its
-    value in the first epochs. ``clip_norm``: gradients are scaled down to this norm.
-    ``accumulate``: batches whose gradients make one step.
-    """
+    """How the weights follow the gradients."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
+    """``adamw``: weight decay apart from the gradient; ``sgd``: with Nesterov momentum."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """What the schedule starts from."""
     weight_decay: Amount = 0.0
+    """L2 penalty; of ``adamw``, the share that weights lose per unit of learning rate."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Of ``sgd``."""
     schedule: Literal["constant", "cosine", "poly", "step", "plateau"] = "constant"
+    """Of the learning rate. ``cosine`` and ``poly`` (exponent 0.9, nnU-Net's) lead to 0 at the last
+    step; ``step``: times ``factor`` every ``step_epochs``; ``plateau``: times ``factor`` after
+    ``patience_epochs`` without a better validation.
+    """
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Of ``step`` and ``plateau``."""
     step_epochs: Size = 250
+    """Of ``step``."""
     patience_epochs: Size = 50
+    """Of ``plateau``."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs in which the learning rate rises to its value (not with ``plateau``)."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Gradients are scaled down to this norm."""
     accumulate: Size = 1
+    """Batches whose gradients make one step."""
 
     @model_validator(mode="after")
     def _warmup_has_an_end(self) -> OptimizerConfig:
@@ -105,41 +114,52 @@ class FirstStage(StrictModel):
     """In the first ``epochs``, only these ``parts`` of the network train: gates first, then all."""
 
     epochs: Size
+    """How many epochs, from the first."""
     parts: Annotated[tuple[str, ...], Field(min_length=1)] = ("gates", "gating")
+    """Top-level parts of the network that train alone."""
 
 
 class TrainingConfig(StrictModel):
-    """How the network's weights are found.
-
-    ``patch_size``: voxels of the working grid along R, A and S.
-    ``batches_per_epoch`` batches of ``batch_size`` patches make an epoch; the centre of
-    a patch lies in each class equally often.
-    ``ema_decay``: validate and keep the exponential moving average of the weights, each
-    step counting 1 minus this. ``early_stopping_epochs``: stop after so many without a
-    better validation. ``validate_every``: epochs between validations on whole volumes.
-    ``precision``: ``auto`` takes bf16 where the processor computes in it, else fp32.
-    ``freeze``: parts of the network that keep the weights they start with, such as
-    ``resnet`` or ``encoder.0``. ``first_stage``: parts that train alone at first.
-    ``attention_epochs``: after which epochs (counted from 1; the last always) the gates'
-    coefficients on a fixed validation slice are kept for the run's report.
-    ``workers``: processes that draw patches; 0 draws them in the training process.
-    """
+    """How the network's weights are found."""
 
     seed: int = 0
+    """Of the weights and every random choice."""
     patch_size: tuple[Size, Size, Size] = (96, 96, 64)
+    """Voxels of the working grid along R, A and S. A patch's centre lies in each class of its
+    case equally often.
+    """
     batch_size: Size = 2
+    """Patches per batch."""
     epochs: Size = 300
+    """A multiple of ``validate_every``."""
     batches_per_epoch: Size = 100
+    """Batches that make an epoch."""
     optimizer: OptimizerConfig = OptimizerConfig()
+    """How the weights follow the gradients."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Validate and keep the exponential moving average of the weights, each step counting 1
+    minus this.
+    """
     early_stopping_epochs: Size | None = None
+    """Stop after so many epochs without a better validation."""
     validate_every: Size = 10
+    """Epochs between validations on whole volumes."""
     precision: Precision = "auto"
+    """``auto`` takes bf16 where the processor computes in it, else fp32."""
     freeze: tuple[str, ...] = ()
+    """Parts of the network that keep the weights they start with, batch statistics too, such as
+    ``resnet`` or ``encoder.0``.
+    """
     first_stage: FirstStage | None = None
+    """Parts that train alone at first."""
     attention_epochs: tuple[Size, ...] = (3, 6, 10, 60, 150)
+    """After which epochs (counted from 1; the last always) the gates' coefficients on a fixed
+    validation slice are kept for the run's report.
+    """
     workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that draw patches; 0 draws them in the training process."""
     augmentation: AugmentationConfig = AugmentationConfig()
+    """Random changes to patches."""
 
     @model_validator(mode="after")
     def _epochs_fit(self) -> TrainingConfig:
@@ -154,25 +174,35 @@ class TrainingConfig(StrictModel):
 
 
 class InferenceConfig(StrictModel):
-    """How a whole volume is predicted: patches of the training's size overlapping by
-    ``overlap`` of their side, blended with a Gaussian weight.
-    """
+    """How a whole volume is predicted: in patches of the training's size, blended with a Gaussian weight."""
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Of neighbouring patches, as a fraction of their side."""
     precision: Precision = "auto"
+    """As in training."""
 
 
 class Recipe(StrictModel):
-    """All sections. ``targets`` lists what is predicted, each a union of organs."""
+    """All sections. Only ``name`` is required."""
 
     name: str
+    """Shown in reports."""
     description: str = ""
+    """For people."""
     targets: dict[str, tuple[str, ...]] = Field(default=PAPER_TARGETS)
+    """What is predicted: each name a union of ``pancreas``, ``spleen``, ``left_kidney`` and
+    ``right_kidney``, with the codes 1, 2, ... in this order.
+    """
     preprocessing: PreprocessingConfig = PreprocessingConfig()
+    """How a scan becomes a network's input."""
     network: NetworkConfig = AttentionUNetConfig()
+    """What is trained; its ``kind`` decides which fields it has."""
     loss: LossConfig = LossConfig()
+    """What training minimises."""
     training: TrainingConfig = TrainingConfig()
+    """How the network's weights are found."""
     inference: InferenceConfig = InferenceConfig()
+    """How a whole volume is predicted."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
@@ -247,7 +277,7 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), *, source: str) -> Re
             _locate(text, place, source),
             expected="a recipe's fields",
             found=describe_validation_error(error),
-            remedy="mend it there or in --set (docs/recipes.md lists the fields)",
+            remedy="mend it there or in --set (docs/recipe-reference.md lists the fields)",
         ) from error
 
 

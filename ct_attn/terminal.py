@@ -29,7 +29,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
-    from rich.table import Column  # noqa: PLC0415
+    from rich.table import Column  # noqa: PLC0415 - likewise
 
     return Progress(
         TextColumn("{task.description}", table_column=Column(no_wrap=True)),

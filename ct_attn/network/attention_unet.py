@@ -26,45 +26,46 @@ from ct_attn.network.unet import UNet
 
 
 class GatesConfig(LevelsConfig):
-    """Which skips pass additive gates, and what the gates are like.
-
-    ``gated_skips``: levels whose skip is gated, 0 the finest; null: all but the finest,
-    for which there must be at least three levels.
-    ``gates_per_skip``: 1, or 2 whose outputs are concatenated and combined ("multi").
-    ``gate_activation``: ``sigmoid``; ``softmax`` over the gate's grid; ``none``.
-    ``gate_grid``: where alpha is computed: ``coarse``, one level below the skip;
-    ``skip``, its own grid (theta is then 1x1x1); or the block of skip voxels that makes
-    one voxel of that grid, one number per axis: ``[2, 2, 2]`` (the authors' first class,
-    which pools by 2x2x1).
-    ``gate_theta``: ``strided``, a convolution over those blocks, or ``pooled``: their
-    maximum, then a 1x1x1 convolution with bias.
-    ``gate_inner_share``: the intermediate channels are the skip's divided by this.
-    ``gate_norms``: which of ``theta``, ``phi`` and ``psi`` a normalisation follows.
-    ``gate_coefficients``: ``one`` per voxel; ``per_channel``, from psi; ``raised``: one
-    alpha brought to the skip's grid and channels by a transposed convolution.
-    ``gate_output``: the gated skip goes on ``combined`` (as released), ``transformed`` by
-    a 1x1x1 convolution and normalisation only, or ``plain``.
-    ``gating_signal``: ``per_level``: the deepest gate takes a 1x1x1 convolution of the
-    center, a shallower one the decoder's features one level below; ``below``: the center
-    too is taken as it is; ``per_gate``: as below, each gate with a 1x1x1 convolution of
-    its own; ``shared``: all take one 1x1x1 convolution of the center, narrowed to the
-    next finer level's width (the authors' first release).
-    ``gate_init``: ``released``, or ``pass_through``: alpha starts at 0.953 everywhere.
-    ``highway``: a learnt share of each gated skip goes around its gate.
-    """
+    """Which skips pass additive gates, and what the gates are like."""
 
     gated_skips: tuple[int, ...] | None = None
+    """Levels whose skip is gated, 0 the finest; null: all but the finest, for which there must
+    be at least three levels.
+    """
     gates_per_skip: Literal[1, 2] = 1
+    """2 are concatenated and combined ("multi")."""
     gate_activation: GateActivation = "sigmoid"
+    """``softmax`` is over the gate's grid, where alpha then sums to 1."""
     gate_grid: Literal["coarse", "skip"] | tuple[Count, ...] = "coarse"
+    """Where alpha is computed: one level below the skip, or on its own grid (theta is then
+    1x1x1); or the block of skip voxels that makes one voxel of that grid, one number per axis:
+    ``[2, 2, 2]`` where poolings are 2x2x1 (the authors' first class).
+    """
     gate_theta: Literal["strided", "pooled"] = "strided"
+    """How theta goes over those blocks: a convolution, or their maximum and then a 1x1x1 one."""
     gate_inner_share: Count = 1
+    """The gate's intermediate channels are the skip's divided by this."""
     gate_norms: tuple[GatePart, ...] = ()
+    """Which of theta, phi and psi a normalisation follows."""
     gate_coefficients: Literal["one", "per_channel", "raised"] = "one"
+    """``one`` per voxel; ``per_channel``: psi has the skip's channels; ``raised``: one, brought to
+    the skip's grid and channels by a transposed convolution.
+    """
     gate_output: Literal["combined", "transformed", "plain"] = "combined"
+    """Behind the gated skip: two 1x1x1 convolutions with normalisation as released, the first of
+    them only, or nothing.
+    """
     gating_signal: Literal["per_level", "below", "per_gate", "shared"] = "per_level"
+    """``per_level``: the deepest gate takes a 1x1x1 convolution of the center, a shallower one
+    the decoder's features one level below. ``below``: the center, too, is taken as it is.
+    ``per_gate``: likewise, through a 1x1x1 convolution of each gate's own. ``shared``: all take
+    one 1x1x1 convolution of the center, narrowed to the next finer level's width (the authors'
+    first release).
+    """
     gate_init: Literal["released", "pass_through"] = "released"
+    """``pass_through``: alpha starts at 0.953 everywhere (sigmoid only)."""
     highway: bool = False
+    """A learnt share of each gated skip goes around its gate."""
 
     @model_validator(mode="after")
     def _gates_fit(self) -> GatesConfig:

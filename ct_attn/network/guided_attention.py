@@ -26,23 +26,24 @@ _STRIDE = 4
 
 
 class GuidedAttentionConfig(SizedConfig):
-    """Multi-scale guided attention on a ResNet of ``depth``, for volumes or slices (``dims``).
-
-    ``width``: channels every stage is brought to; the published 64.
-    ``guided_weight``: what the distance between the two refinements' codes counts in the
-    loss; ``reconstruction_weight``: what the autoencoders' errors count.
-    ``max_positions``: voxels of the attention's grid (a quarter of the patch along every
-    axis) above which a patch is refused: time grows with their square, memory with their
-    number only, since the matrix of all pairs is never held.
-    """
+    """Multi-scale guided attention on a ResNet of ``depth``, for volumes or slices (``dims``)."""
 
     kind: Literal["guided_attention"] = "guided_attention"
     dims: Dims = 3
+    """3 for volumes, 2 for slices."""
     depth: Depth = 18
+    """Of the ResNet."""
     width: Annotated[int, Field(ge=8)] = 64
+    """Channels every stage is brought to; the published 64."""
     guided_weight: Annotated[float, Field(ge=0)] = 0.25
+    """What the distance between the two refinements' codes counts in the loss."""
     reconstruction_weight: Annotated[float, Field(ge=0)] = 0.1
+    """What the autoencoders' errors count."""
     max_positions: Count = 32768
+    """Voxels of the attention's grid (a quarter of the patch along every axis) above which a
+    patch is refused: time grows with their square, memory with their number only, since the
+    matrix of all pairs is never held.
+    """
 
     @property
     def size_multiple(self) -> tuple[int, ...]:

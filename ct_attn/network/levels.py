@@ -29,49 +29,54 @@ class SizedConfig(StrictModel):
 
 
 class LevelsConfig(SizedConfig):
-    """The levels of a U-Net and the layers they are made of.
-
-    ``widths``: channels from the finest level (level 0) to the coarsest (the center).
-    ``dims``: 3 for volumes, 2 for slices.
-    ``kernel_size`` of the convolutions and ``pool_size`` between the levels: one number
-    for every axis, one per axis, or one list of those per level (per pooling), finest
-    first. 3x3x1 and 2x2x1 are published for thick slices.
-    ``norm``, ``activation``: of every convolution. ``norm_bias``: whether a convolution
-    before a normalisation has a bias. ``negative_slope``: of a leaky ReLU.
-    ``decoder_norm``: ``same`` as in the encoder, or ``none``: the decoder's convolutions
-    have a bias and no normalisation.
-    ``upsampling``: ``linear`` (bi- or trilinear), or ``transposed``: a transposed
-    convolution with the pooling's kernel and stride, which also narrows the features to
-    the width of the level they reach; ``overlapping``: the same with a kernel of twice
-    the stride.
-    ``align_corners``: whether corner voxels line up in linear resampling; switching it
-    changes what trained weights predict.
-    ``deep_supervision``: ``fused`` makes one prediction from the class maps of all
-    scales, as released. ``per_scale`` predicts from the finest features and in training
-    compares every scale but the coarsest decoder level's with the labels at its own
-    size, each counting half of the next finer one, as nnU-Net does. ``stages`` does so
-    for the output of every stage, those of encoder and center included. ``none`` predicts
-    from the finest features and compares nothing else.
-    ``head``: ``pointwise``, a 1x1x1 convolution of the finest features; ``in_level``: the
-    second convolution of the finest decoder level ends in the classes itself.
-    ``checkpointing``: in training, keep only what goes into and comes out of each level
-    and compute the rest again for the gradients: less memory, more time, same numbers.
-    """
+    """The levels of a U-Net and the layers they are made of."""
 
     widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (16, 32, 64, 128, 256)
+    """Channels from the finest level (level 0) to the coarsest (the center)."""
     dims: Dims = 3
+    """3 for volumes, 2 for slices (built in Python; recipes train on volumes)."""
     kernel_size: PerLevel = 3
+    """Of the convolutions, odd: one number for every axis, one per axis (``[3, 3, 1]``, published
+    for thick slices), or one list of those per level, finest first.
+    """
     pool_size: PerLevel = 2
+    """Between the levels, written likewise, one list per pooling. The sides of a patch are
+    multiples of their product along each axis.
+    """
     norm: Norm = "batch"
+    """Of every convolution; ``group``: eight groups, or as many as divide the channels and eight."""
     norm_bias: bool = True
+    """Whether a convolution before a normalisation has a bias."""
     decoder_norm: Literal["same", "none"] = "same"
+    """``none``: the decoder's convolutions have a bias and no normalisation."""
     activation: Activation = "relu"
+    """Of every convolution."""
     negative_slope: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Of ``leaky_relu``, below 0."""
     upsampling: Literal["linear", "transposed", "overlapping"] = "linear"
+    """Bi- or trilinear, or a transposed convolution with the pooling's kernel and stride, which
+    also narrows the features to the width of the level they reach; ``overlapping``: the same
+    with twice the stride as kernel.
+    """
     align_corners: bool = False
+    """Whether corner voxels line up in linear resampling; switching it changes what trained
+    weights predict.
+    """
     deep_supervision: Literal["fused", "per_scale", "stages", "none"] = "fused"
+    """``fused`` makes one prediction from the class maps of all scales, as released.
+    ``per_scale`` predicts from the finest features and in training compares every scale but
+    the coarsest decoder level's with the labels at its own size, each counting half of the
+    next finer one, as nnU-Net does. ``stages`` does so for the output of every stage, encoder
+    and center included. ``none`` predicts from the finest features and compares nothing else.
+    """
     head: Literal["pointwise", "in_level"] = "pointwise"
+    """A 1x1x1 convolution of the finest features, or the second convolution of the finest decoder
+    level, which then ends in the classes itself.
+    """
     checkpointing: bool = False
+    """In training, keep only what goes into and comes out of each level and compute the rest
+    again for the gradients: same numbers, more time, a quarter of the memory for activations.
+    """
 
     @model_validator(mode="after")
     def _sizes_fit_the_levels(self) -> LevelsConfig:

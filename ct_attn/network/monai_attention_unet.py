@@ -17,14 +17,13 @@ from ct_attn.network.segmenter import Segmenter
 
 
 class MonaiAttentionUNetConfig(SizedConfig):
-    """MONAI's network: its own layers at these widths, finest first, halved between levels.
-
-    ``dims``: 3 for volumes, 2 for slices.
-    """
+    """MONAI's network: its own layers at these widths, finest first, halved between levels."""
 
     kind: Literal["monai_attention_unet"] = "monai_attention_unet"
     widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (16, 32, 64, 128, 256)
+    """Channels from the finest level to the coarsest."""
     dims: Dims = 3
+    """3 for volumes, 2 for slices."""
 
     @property
     def size_multiple(self) -> tuple[int, ...]:

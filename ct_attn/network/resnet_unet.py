@@ -15,17 +15,19 @@ from ct_attn.network.resnet import Depth, ResNetEncoder, Shortcut, encoder_width
 class ResNetAttentionUNetConfig(GatesConfig):
     """An Attention U-Net whose levels below the finest are a ResNet's feature maps.
 
-    ``depth``: of the ResNet. ``finest_width``: channels of the plain level at full
-    resolution, which the ResNet does not have. ``shortcut``: how the ResNet goes around
-    a stage that changes size: 1x1x1 ``convolution``, or ``padding`` with empty channels.
     ``widths`` follow from depth and finest width and need not be given; every pooling is 2.
     Norm and activation are the decoder's; the ResNet has batch normalisation and ReLU.
     """
 
     kind: Literal["resnet_attention_unet"] = "resnet_attention_unet"
     depth: Depth = 18
+    """Of the ResNet."""
     finest_width: Count = 16
+    """Channels of the plain level at full resolution, which the ResNet does not have."""
     shortcut: Shortcut = "convolution"
+    """How the ResNet goes around a stage that changes size: a 1x1x1 convolution, or padding with
+    empty channels (MedicalNet's 18 and 34).
+    """
 
     @model_validator(mode="before")
     @classmethod

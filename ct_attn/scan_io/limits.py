@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,23 +122,30 @@ def checked_grid(shape: Shape3, affine: NDArray[np.float64], path: Path, *, reme
     return grid
 
 
-def unpacked(stream: BinaryIO, packing: str) -> BinaryIO:
+class ByteStream(Protocol):
+    """All that readers need of an open file, packed or not."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes, none at the end."""
+
+
+def unpacked(stream: BinaryIO, packing: str) -> ByteStream:
     """``stream`` from where it stands on, unpacked: ``raw``, ``gzip``, ``bzip2`` or ``zlib``."""
     if packing == "gzip":
-        return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
+        return gzip.GzipFile(fileobj=stream)
     if packing == "bzip2":
-        return bz2.BZ2File(stream)  # type: ignore[return-value]
-    return _Inflated(stream) if packing == "zlib" else stream  # type: ignore[return-value]
+        return bz2.BZ2File(stream)
+    return _Inflated(stream) if packing == "zlib" else stream
 
 
 class _Inflated:
     """A zlib stream (RFC 1950) read piece by piece; the standard library only has gzip's."""
 
-    def __init__(self, packed: BinaryIO) -> None:
+    def __init__(self, packed: ByteStream) -> None:
         self._packed = packed
         self._inflate = zlib.decompressobj()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, /) -> bytes:
         """At most ``size`` bytes, none at the end of the stream, whose checksum is then compared."""
         while not self._inflate.eof:
             piece = self._inflate.unconsumed_tail or self._packed.read(1 << 16)

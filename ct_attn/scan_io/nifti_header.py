@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ct_attn.errors import UserError
 from ct_attn.scan_io.limits import (
+    ByteStream,
     checked_grid,
     one_volume,
     refusing_damage,
@@ -61,7 +62,7 @@ class Head:
 @contextmanager
 def opened(
     path: Path, options: ReadingOptions = AS_IT_IS, on_note: OnNote = no_note
-) -> Iterator[tuple[Head, BinaryIO]]:
+) -> Iterator[tuple[Head, ByteStream]]:
     """The header of ``path`` and its bytes from the first voxel on, unpacked.
 
     Raises :class:`UserError` for what is no NIfTI file of one real 3D volume, is too
@@ -71,11 +72,13 @@ def opened(
     require_file(path, "NIfTI")
     packed = path.name.lower().endswith(".gz")
     with refusing_damage(path, "NIfTI"), path.open("rb") as file:
-        stream: Any = gzip.GzipFile(fileobj=file) if packed else file
+        stream: ByteStream = gzip.GzipFile(fileobj=file) if packed else file
         yield _read_head(stream, path, options, on_note, packed=packed), stream
 
 
-def _read_head(stream: Any, path: Path, options: ReadingOptions, on_note: OnNote, *, packed: bool) -> Head:
+def _read_head(
+    stream: ByteStream, path: Path, options: ReadingOptions, on_note: OnNote, *, packed: bool
+) -> Head:
     header = _parse(stream, path)
     ndim = int(header["dim"][0])
     if not 1 <= ndim <= 7:
@@ -100,10 +103,11 @@ def _read_head(stream: Any, path: Path, options: ReadingOptions, on_note: OnNote
     )
 
 
-def _parse(stream: Any, path: Path) -> Nifti1Header:
+def _parse(stream: ByteStream, path: Path) -> Nifti1Header:
     first = stream.read(4)
-    for order, endianness in (("little", "<"), ("big", ">")):
-        size = int.from_bytes(first, order)  # type: ignore[arg-type]
+    orders: tuple[tuple[Literal["little", "big"], str], ...] = (("little", "<"), ("big", ">"))
+    for order, endianness in orders:
+        size = int.from_bytes(first, order)
         if size not in _CLASSES:
             continue
         block = first + stream.read(size - 4)

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct_attn.errors import UserError
+from ct_attn.scan_io.limits import ByteStream
 from ct_attn.volume import Shape3, Volume
 
 HuArray = NDArray[np.int16] | NDArray[np.float32]
@@ -31,7 +32,7 @@ class StoredVolume:
     eight_bit: bool
 
 
-def read_blocks(stream: BinaryIO, count: int, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+def read_blocks(stream: ByteStream, count: int, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
     """``count`` numbers of ``dtype`` from ``stream``, in order, and the stream's end.
 
     Raises ``ValueError`` when the stream holds fewer or more.
@@ -45,7 +46,7 @@ def read_blocks(stream: BinaryIO, count: int, dtype: np.dtype[Any]) -> Iterator[
         raise ValueError(f"more than the {count:,} numbers its header promises")
 
 
-def _read_all(stream: BinaryIO, size: int) -> bytearray:
+def _read_all(stream: ByteStream, size: int) -> bytearray:
     data = bytearray()
     while len(data) < size:
         piece = stream.read(size - len(data))
@@ -79,7 +80,7 @@ def gather(blocks: Iterable[NDArray[Any]], shape: Shape3) -> HuArray:
 
 
 def read_hu(
-    stream: BinaryIO, shape: Shape3, dtype: np.dtype[Any], *, slope: float = 1, intercept: float = 0
+    stream: ByteStream, shape: Shape3, dtype: np.dtype[Any], *, slope: float = 1, intercept: float = 0
 ) -> HuArray:
     """The array [I, J, K] that ``stream`` holds, first index fastest; see :func:`gather`."""
     with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused later

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
@@ -19,19 +21,36 @@ from ct_attn.scan_io.options import ReadingOptions
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def test_the_recipe_reference_is_what_the_models_say(tmp_path):
+    script = ROOT / "docs" / "make_recipe_reference.py"
+    subprocess.run([sys.executable, script, tmp_path / "page.md"], check=True)
+    kept = ROOT / "docs" / "recipe-reference.md"
+    assert kept.read_text() == (tmp_path / "page.md").read_text(), f"run: python {script.relative_to(ROOT)}"
+
+
 def fields_of(model):
     for name, field in model.model_fields.items():
         yield name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from fields_of(field.annotation)
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from fields_of(kind)
 
 
 NETWORK_FIELDS = {field for config in get_args(AnyNetworkConfig) for field in fields_of(config)}
 
 
-@pytest.mark.parametrize("field", sorted({*fields_of(Recipe), *NETWORK_FIELDS}))
+@pytest.mark.parametrize("field", sorted({*fields_of(Recipe), *NETWORK_FIELDS} - {"kind"}))
 def test_every_field_of_a_recipe_is_documented(field):
-    assert f"`{field}`" in (ROOT / "docs" / "recipes.md").read_text()
+    text = (ROOT / "docs" / "recipe-reference.md").read_text()
+    meanings = [line.split(" | ")[-1] for line in text.splitlines() if line.startswith(f"| `{field}` |")]
+    assert meanings
+    assert all(len(meaning) > len("Of x. |") for meaning in meanings)
+
+
+@pytest.mark.parametrize("config", get_args(AnyNetworkConfig))
+def test_every_kind_of_network_is_documented(config):
+    kind = config.model_fields["kind"].default
+    assert f"### `kind: {kind}`" in (ROOT / "docs" / "recipe-reference.md").read_text()
 
 
 OPTIONS_OF_READING = ("spacing", "prefer", "rescale", "series", "fix_spacing", "fix_tilt", "max_voxels")
