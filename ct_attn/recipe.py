@@ -19,6 +19,7 @@ from ct_attn.labels import PAPER_TARGETS, LabelScheme, mirrored_codes
 from ct_attn.losses import LossConfig
 from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import NetworkConfig
+from ct_attn.network.slicewise import SlicesConfig
 from ct_attn.preprocessing import PreprocessingConfig
 from ct_attn.strict_model import StrictModel, describe_validation_error
 
@@ -197,6 +198,8 @@ class Recipe(StrictModel):
     """How a scan becomes a network's input."""
     network: NetworkConfig = AttentionUNetConfig()
     """What is trained; its ``kind`` decides which fields it has."""
+    slices: SlicesConfig | None = None
+    """Train and predict slices rather than volumes; for networks with ``dims: 2``, and only those."""
     loss: LossConfig = LossConfig()
     """What training minimises."""
     training: TrainingConfig = TrainingConfig()
@@ -214,15 +217,28 @@ class Recipe(StrictModel):
                 mirrored_codes(self.label_scheme)
             except ValueError as error:
                 raise ValueError(f"training.augmentation.flip_axes: no R, for {error}") from error
-        if self.network.dims != 3:
-            raise ValueError(
-                "network.dims: a recipe trains on volumes, so the network must have 3 dimensions"
-            )
+        self._require_volumes_or_slices()
+        patch = self.training.patch_size
+        axes = self.slices.order[:2] if self.slices else (0, 1, 2)
         try:
-            self.network.require_size(self.training.patch_size)
+            self.network.require_size(tuple(patch[axis] for axis in axes))
         except ValueError as error:
             raise ValueError(f"training.patch_size: for this network {error}") from error
         return self
+
+    def _require_volumes_or_slices(self) -> None:
+        """Raise :class:`ValueError` where a 2D network has no slices, or slices no 2D network."""
+        across = None if self.slices is None else self.slices.axis
+        if across is None and self.network.dims != 3:
+            raise ValueError(
+                "network.dims: a network of 2 dimensions sees slices: add a section slices, or take dims 3"
+            )
+        if across is not None and self.network.dims != 2:
+            raise ValueError("network.dims: slices need a network with dims: 2")
+        for axis, step in enumerate(self.preprocessing.spacing_mm):
+            if (step is None) != (axis == across):
+                expected = "null, for the axis across slices" if axis == across else "a number"
+                raise ValueError(f"preprocessing.spacing_mm: expected {expected}, along {'RAS'[axis]}")
 
     @property
     def label_scheme(self) -> LabelScheme:
@@ -233,6 +249,11 @@ class Recipe(StrictModel):
     def n_classes(self) -> int:
         """The targets and background."""
         return len(self.targets) + 1
+
+    @property
+    def n_outputs(self) -> int:
+        """Channels the network ends in: the classes, or with sigmoids the targets alone."""
+        return self.n_classes if self.loss.activation == "softmax" else len(self.targets)
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

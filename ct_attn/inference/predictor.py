@@ -14,10 +14,11 @@ from ct_attn.device import channels_last, choose_device, choose_precision
 from ct_attn.errors import UserError
 from ct_attn.inference.options import DEFAULTS, InferenceOptions, Prediction
 from ct_attn.inference.restore import restore_mask, restore_values
-from ct_attn.inference.sliding_window import sliding_window_logits
+from ct_attn.inference.sliding_window import over_windows
 from ct_attn.labels import LabelScheme
-from ct_attn.network.attention_unet import AttentionUNet
+from ct_attn.losses import class_logits
 from ct_attn.network.folding import folded
+from ct_attn.network.slicewise import gates_of
 from ct_attn.preprocessing import Prepared, prepare
 from ct_attn.recipe import Recipe
 from ct_attn.volume import Mask, Volume
@@ -74,8 +75,8 @@ class Predictor:
         return Prediction(mask=mask, seconds=seconds)
 
     def logits(self, prepared: Prepared, on_window: OnWindow = _silent) -> Tensor:
-        """Logits float32 [C, *prepared.grid.shape] on the working grid."""
-        return self._over_windows(self.network, prepared, on_window)
+        """Logits float32 [C, *prepared.grid.shape] on the working grid, background's first."""
+        return class_logits(self._over_windows(self.network, prepared, on_window), self.recipe.loss)
 
     def attention(self, volume: Volume, on_window: OnWindow = _silent) -> dict[str, Volume]:
         """alpha of every gate, by name, on the grid of ``volume``: float32 in 0 to 1 for sigmoid gates.
@@ -83,8 +84,8 @@ class Predictor:
         Level 1 is the finest gated one; overlapping windows are blended as logits are.
         Raises :class:`UserError` when the network has no gates.
         """
-        network = self.network
-        if not isinstance(network, AttentionUNet):
+        gates = gates_of(self.network)
+        if gates is None:
             raise UserError(
                 self.recipe.name,
                 expected="a network with attention gates",
@@ -92,12 +93,10 @@ class Predictor:
                 remedy="give a model trained with kind attention_unet or resnet_attention_unet",
             )
         prepared = prepare(volume, self.recipe.preprocessing)
-        maps = self._over_windows(network.stacked_attention, prepared, on_window)
+        names, stacked_attention = gates
+        maps = self._over_windows(stacked_attention, prepared, on_window)
         alphas = restore_values(maps, prepared.grid, volume.grid)
-        return {
-            name: Volume(hu=alpha, grid=volume.grid)
-            for name, alpha in zip(network.gate_names, alphas, strict=True)
-        }
+        return {name: Volume(hu=alpha, grid=volume.grid) for name, alpha in zip(names, alphas, strict=True)}
 
     def _over_windows(
         self, network: Callable[[Tensor], Tensor], prepared: Prepared, on_window: OnWindow
@@ -110,10 +109,5 @@ class Predictor:
                 return network(patch)
 
         with torch.inference_mode():
-            return sliding_window_logits(
-                predict,
-                torch.from_numpy(prepared.image).to(self.device),
-                patch_size=self.recipe.training.patch_size,
-                overlap=self.recipe.inference.overlap,
-                on_window=on_window,
-            )
+            image = torch.from_numpy(prepared.image).to(self.device)
+            return over_windows(predict, image, self.recipe, on_window)

@@ -53,9 +53,7 @@ class Layers:
         half = _half(kernel_size)
         return _CONVOLUTION[self.dims](in_channels, out_channels, kernel_size, padding=half, bias=bias)
 
-    def strided(
-        self, in_channels: int, out_channels: int, stride: Sides, *, bias: bool = False
-    ) -> nn.Module:
+    def strided(self, in_channels: int, out_channels: int, stride: Sides, *, bias: bool = False) -> nn.Module:
         """A convolution over blocks of ``stride`` voxels, each becoming one."""
         return _CONVOLUTION[self.dims](in_channels, out_channels, stride, stride=stride, bias=bias)
 

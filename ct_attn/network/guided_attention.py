@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ct_attn.network.blocks import ConvNormReLU, Dims, DoubleConv, Layers, initialise
 from ct_attn.network.levels import Count, SizedConfig
-from ct_attn.network.resnet import Depth, ResNetEncoder, encoder_widths
+from ct_attn.network.resnet import Depth, ImageNorm, ResNetEncoder, encoder_widths
 from ct_attn.network.segmenter import Segmenter, Supervised
 
 #: The grid all stages are brought to has this fraction of the image's sides.
@@ -33,6 +33,10 @@ class GuidedAttentionConfig(SizedConfig):
     """3 for volumes, 2 for slices."""
     depth: Depth = 18
     """Of the ResNet."""
+    normalisation: ImageNorm = "none"
+    """Of the image, 0 to 1, in front of the ResNet: ``imagenet`` for torchvision's weights, (x - mean)
+    / std of red, green and blue for three neighbours, else 0.449 and 0.226 for all.
+    """
     width: Annotated[int, Field(ge=8)] = 64
     """Channels every stage is brought to; the published 64."""
     guided_weight: Annotated[float, Field(ge=0)] = 0.25
@@ -161,7 +165,9 @@ class GuidedAttention(Segmenter):
         self.config = config
         self.layers = Layers(dims=config.dims)
         width, layers = config.width, self.layers
-        self.resnet = ResNetEncoder(config.depth, dims=config.dims, in_channels=in_channels)
+        self.resnet = ResNetEncoder(
+            config.depth, dims=config.dims, in_channels=in_channels, normalisation=config.normalisation
+        )
         stages = encoder_widths(config.depth)[1:]
         self.narrow = nn.ModuleList(
             ConvNormReLU(channels, width, kernel_size=1, layers=layers) for channels in stages

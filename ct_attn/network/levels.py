@@ -34,7 +34,7 @@ class LevelsConfig(SizedConfig):
     widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (16, 32, 64, 128, 256)
     """Channels from the finest level (level 0) to the coarsest (the center)."""
     dims: Dims = 3
-    """3 for volumes, 2 for slices (built in Python; recipes train on volumes)."""
+    """3 for volumes, 2 for slices (with a section ``slices``)."""
     kernel_size: PerLevel = 3
     """Of the convolutions, odd: one number for every axis, one per axis (``[3, 3, 1]``, published
     for thick slices), or one list of those per level, finest first.

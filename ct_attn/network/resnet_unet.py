@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ct_attn.network.attention_unet import AttentionUNet, GatesConfig
 from ct_attn.network.levels import Count, LevelsConfig, require_multiple
-from ct_attn.network.resnet import Depth, ResNetEncoder, Shortcut, encoder_widths
+from ct_attn.network.resnet import Depth, ImageNorm, ResNetEncoder, Shortcut, encoder_widths
 
 
 class ResNetAttentionUNetConfig(GatesConfig):
@@ -27,6 +27,10 @@ class ResNetAttentionUNetConfig(GatesConfig):
     shortcut: Shortcut = "convolution"
     """How the ResNet goes around a stage that changes size: a 1x1x1 convolution, or padding with
     empty channels (MedicalNet's 18 and 34).
+    """
+    normalisation: ImageNorm = "none"
+    """Of the image, 0 to 1, in front of the ResNet: ``imagenet`` for torchvision's weights, (x - mean)
+    / std of red, green and blue for three neighbours, else 0.449 and 0.226 for all.
     """
 
     @model_validator(mode="before")
@@ -59,7 +63,11 @@ class ResNetAttentionUNet(AttentionUNet):
         assert isinstance(config, ResNetAttentionUNetConfig)
         self.finest = self._double(config, in_channels, 0)
         self.resnet = ResNetEncoder(
-            config.depth, dims=config.dims, in_channels=in_channels, shortcut=config.shortcut
+            config.depth,
+            dims=config.dims,
+            in_channels=in_channels,
+            shortcut=config.shortcut,
+            normalisation=config.normalisation,
         )
 
     def encode(self, image: Tensor) -> tuple[list[Tensor], Tensor]:

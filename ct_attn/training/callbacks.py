@@ -112,7 +112,9 @@ class RunReport(Callback):
 
     def _facts(self, module: LightningModule) -> dict[str, str]:
         best = max((row for row in self.epoch_log.rows if "dsc" in row), key=lambda row: row["dsc"])
-        spacing = " x ".join(f"{step:g}" for step in self.recipe.preprocessing.spacing_mm)
+        spacing = " x ".join(
+            "own" if step is None else f"{step:g}" for step in self.recipe.preprocessing.spacing_mm
+        )
         patch = " x ".join(map(str, self.recipe.training.patch_size))
         size = sum(parameter.numel() for parameter in module.parameters())
         return {

@@ -28,14 +28,15 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
     Every random choice follows from (seed, epoch, n), so neither the order of loading
     nor a restart at an epoch's boundary changes what is trained on. An item holds
-    ``image`` float32 [1, *patch_size], ``label`` uint8 [*patch_size] and ``known`` bool
-    [C]: the classes that the case labels in full. A case is mapped while a patch of it
-    is read and no longer.
+    ``image`` float32 [1, *patch_size] (of slices: they and their neighbours), ``label``
+    uint8 [*patch_size] and ``known`` bool [C]: the classes that the case labels in full.
+    A case is mapped while a patch of it is read and no longer.
     """
 
     def __init__(self, cases: Sequence[CachedCase], recipe: Recipe, *, epoch: int) -> None:
         self.cases = cases
         self.recipe = recipe
+        self.slices = recipe.slices
         self.epoch = epoch
         self.change_intensity = IntensityChanges(recipe.training.augmentation)
 
@@ -49,19 +50,44 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         case = self.cases[int(rng.integers(len(self.cases)))]
         image, label = self._read(case.open(), rng)
         image, label, known = self._flip(image, label, torch.tensor(case.known), rng)
-        return {"image": self.change_intensity(image[None], rng), "label": label, "known": known}
+        return {"image": self._changed(image, rng), "label": label, "known": known}
 
     def _read(self, case: MappedCase, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """``image`` float32 and ``label`` uint8 [I, J, K] of a patch around a voxel drawn from ``case``."""
-        size = self.recipe.training.patch_size
-        start = patch_start(draw_voxel(case, rng), case.shape, size)
+        """``image`` float32 and ``label`` uint8 [I, J, K] of a patch around a voxel drawn from ``case``.
+
+        The image of slices reaches further, by their neighbours on either side.
+        """
+        order, halo = (0, 1, 2), 0
+        if self.slices is not None:
+            order, halo = self.slices.order, self.slices.halo
+        size = _in_order(self.recipe.training.patch_size, order)
+        start = patch_start(_in_order(draw_voxel(case, rng), order), _in_order(case.shape, order), size)
         pose = draw_pose(self.recipe.training.augmentation, rng)
+        # Seen with the slices last, so that turns are turns in their plane.
+        whole, labels = case.image.permute(order), case.label.permute(order)
+        first, n_slices = start[2] - halo, size[2] + 2 * halo
         if pose is None:
-            return read_region(case.image, start, size), read_region(case.label, start, size).to(torch.uint8)
-        spacing_mm = self.recipe.preprocessing.spacing_mm
-        where = region_positions(start, size, pose, (spacing_mm[0], spacing_mm[1]))
-        image = sample_linearly(case.image, where, start[2], size[2])
-        return image, sample_nearest(case.label, where, start[2], size[2])
+            image = read_region(whole, (start[0], start[1], first), (size[0], size[1], n_slices))
+            label = read_region(labels, start, size).to(torch.uint8)
+        else:
+            where = region_positions(start, size, pose, self._spacing_in_plane_mm(order))
+            image = sample_linearly(whole, where, first, n_slices)
+            label = sample_nearest(labels, where, start[2], size[2])
+        back = (order.index(0), order.index(1), order.index(2))
+        return image.permute(back), label.permute(back)
+
+    def _spacing_in_plane_mm(self, order: Shape3) -> tuple[float, float]:
+        first, second = (self.recipe.preprocessing.spacing_mm[axis] for axis in order[:2])
+        assert first is not None  # a recipe has numbers in plane
+        assert second is not None
+        return first, second
+
+    def _changed(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        """``image`` [I, J, K] with its values changed, [1, I, J, K]; of slices in plane only, all alike."""
+        if self.slices is None:
+            return self.change_intensity(image[None], rng)
+        slices_first = image.movedim(self.slices.axis, 0)
+        return self.change_intensity(slices_first, rng).movedim(0, self.slices.axis)[None]
 
     def _flip(
         self, image: Tensor, label: Tensor, known: Tensor, rng: np.random.Generator
@@ -87,6 +113,10 @@ def draw_voxel(case: MappedCase, rng: np.random.Generator) -> Shape3:
     rank = int(rng.integers(int(case.runs.voxels[code])))
     i, j, k = np.unravel_index(case.runs.voxel(code, rank), case.shape)
     return int(i), int(j), int(k)
+
+
+def _in_order(sides: Shape3, order: Shape3) -> Shape3:
+    return sides[order[0]], sides[order[1]], sides[order[2]]
 
 
 def patch_start(centre: Shape3, shape: Shape3, size: Shape3) -> Shape3:
