@@ -13,45 +13,12 @@ left out of both terms, but for the cross-entropy where a voxel carries a label.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ct_attn.strict_model import StrictModel
+from ct_attn.loss_config import LossConfig
 
-
-class LossConfig(StrictModel):
-    """What training minimises: 1 - mean Dice, cross-entropy, or both."""
-
-    activation: Literal["softmax", "sigmoid"] = "softmax"
-    """``softmax`` over background and targets; or ``sigmoid`` of one channel per target, where a
-    voxel is the target of the highest probability above 0.5, else background.
-    """
-    dice_weight: Annotated[float, Field(ge=0)] = 1.0
-    """What 1 - mean Dice counts; 0 leaves it out."""
-    denominator: Literal["squared", "linear"] = "squared"
-    """Probabilities below the line: ``squared`` (the paper's) or ``linear``."""
-    sums_over: Literal["batch", "image"] = "batch"
-    """Voxels of the whole ``batch``, or of each ``image`` and then the mean."""
-    include_background: bool = True
-    """Background counts as a class like the others (``softmax`` only)."""
-    smoothing_voxels: Annotated[float, Field(gt=0)] = 1.0
-    """Added above and below the fraction: it keeps the score of a class that is absent from a
-    batch defined, and its gradient bounded.
-    """
-    cross_entropy_weight: Annotated[float, Field(ge=0)] = 0.0
-    """What the mean cross-entropy over voxels counts; 0 leaves it out. Of sigmoids it is the mean
-    of the targets' binary cross-entropies.
-    """
-
-    @model_validator(mode="after")
-    def _something_counts(self) -> LossConfig:
-        if self.dice_weight == 0 and self.cross_entropy_weight == 0:
-            raise ValueError("dice_weight and cross_entropy_weight: one of them must be above 0")
-        return self
+__all__ = ["LossConfig", "SegmentationLoss"]
 
 
 class SegmentationLoss(nn.Module):
@@ -117,13 +84,16 @@ def sorensen_dice(logits: Tensor, labels: Tensor, known: Tensor, config: LossCon
     Both are [C], or [B, C] where the sums run over each image; with sigmoids without
     background.
     """
-    truth = functional.one_hot(labels, known.shape[1]).movedim(-1, 1).to(logits.dtype)
+    truth = _one_hot(labels, known.shape[1]).to(logits.dtype)
     if config.activation == "sigmoid":
         p, truth, known = torch.sigmoid(logits), truth[:, 1:], known[:, 1:]
     else:
-        p = _with_marginal_background(torch.softmax(logits, dim=1), labels, truth, known)
-    of_known = known.reshape(*known.shape, *[1] * (p.ndim - 2))
-    p, truth = p * of_known, truth * of_known
+        p = torch.softmax(logits, dim=1)
+        if not known.all():
+            p = _with_marginal_background(p, truth, known)
+    if not known.all():
+        of_known = known.reshape(*known.shape, *[1] * (p.ndim - 2))
+        p, truth = p * of_known, truth * of_known
     over = list(range(2, p.ndim)) if config.sums_over == "image" else [0, *range(2, p.ndim)]
     overlap = (p * truth).sum(over)
     size = (p * p if config.denominator == "squared" else p).sum(over) + truth.sum(over)  # g^2 = g
@@ -136,9 +106,10 @@ def marginal_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Ten
 
     The mean over all voxels. ``logits`` [B, C, ...], ``labels`` [B, ...], ``known`` [B, C].
     """
-    allowed = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).bool()
+    if known.all():
+        return (logits.logsumexp(dim=1) - logits.gather(1, labels.unsqueeze(1)).squeeze(1)).mean()
     unknown = ~known.reshape(*known.shape, *[1] * (logits.ndim - 2))
-    allowed = allowed | (unknown & (labels == 0).unsqueeze(1))
+    allowed = _one_hot(labels, logits.shape[1]) | (unknown & (labels == 0).unsqueeze(1))
     hit = logits.masked_fill(~allowed, -torch.inf).logsumexp(dim=1)
     return (logits.logsumexp(dim=1) - hit).mean()
 
@@ -149,20 +120,24 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tenso
     ``logits`` [B, C - 1, ...], ``labels`` [B, ...], ``known`` [B, C]. Of an organ that a case
     doesn't label in full, only voxels count that carry a label, its own or another's.
     """
-    truth = functional.one_hot(labels, known.shape[1]).movedim(-1, 1)[:, 1:].to(logits.dtype)
+    truth = _one_hot(labels, known.shape[1])[:, 1:].to(logits.dtype)
     of_known = known[:, 1:].reshape(len(known), -1, *[1] * (logits.ndim - 2))
     counts = (of_known | (labels > 0).unsqueeze(1)).to(logits.dtype)
     entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     return (entropy * counts).sum() / counts.sum().clamp(min=1)
 
 
-def _with_marginal_background(p: Tensor, labels: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+def _one_hot(labels: Tensor, n_classes: int) -> Tensor:
+    """bool [B, C, ...]: where ``labels`` [B, ...] is each class. torch's own takes eight times the memory."""
+    codes = torch.arange(n_classes, dtype=labels.dtype, device=labels.device)
+    return labels.unsqueeze(1) == codes.reshape(-1, *[1] * (labels.ndim - 1))
+
+
+def _with_marginal_background(p: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     """``p`` with background joined by what it cannot be told from in each case.
 
     That are the classes not known there; at a voxel labelled as one of them, all but that one.
     """
-    if known.all():
-        return p
     unknown = (~known).reshape(*known.shape, *[1] * (p.ndim - 2))
     joined = p[:, :1] + (p * unknown * (1 - truth))[:, 1:].sum(dim=1, keepdim=True)
     return torch.cat([joined, p[:, 1:]], dim=1)

@@ -7,16 +7,15 @@ R, A and S, at right angles, with the spacing of the config, around the same cen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, Any
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from monai.transforms import Orientation, ScaleIntensityRange, SpatialResample
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from torch.nn import functional
+from scipy import ndimage
 
+from ct_attn.interpolation import interpolation_weights, is_separable
+from ct_attn.regrid import nearest_on
 from ct_attn.strict_model import StrictModel
 from ct_attn.volume import Grid, Mask, Shape3, Volume
 
@@ -55,21 +54,36 @@ class Prepared:
 
 def prepare(volume: Volume, config: PreprocessingConfig) -> Prepared:
     """``volume`` resampled trilinearly onto the working grid, its HU window scaled to 0-1."""
+    return scaled(resampled(volume, config), volume.grid, config)
+
+
+def resampled(volume: Volume, config: PreprocessingConfig) -> Volume:
+    """``volume`` in HU (float32) on the working grid.
+
+    Where blocks are averaged and how voxels between them are found is one matrix per axis,
+    unless the scan is sheared. Beyond the scan's outermost voxel centres their value goes on.
+    """
     grid = working_grid(volume.grid, config)
-    image = _canonical(volume.hu, volume.grid)
-    if config.antialias:
-        image = _average_blocks(image, grid.spacing_mm)
+    turned, canonical = _canonical(volume.hu, volume.grid)
+    block = _block(canonical, grid.spacing_mm) if config.antialias else (1, 1, 1)
+    mapping = np.linalg.inv(_blocks_grid(canonical, block)) @ grid.affine
+    sample = _sample_separably if is_separable(mapping) else _sample_anywhere
+    return Volume(hu=sample(turned, block, mapping, grid.shape), grid=grid)
+
+
+def scaled(working: Volume, source_grid: Grid, config: PreprocessingConfig) -> Prepared:
+    """The HU of ``working`` with the window of ``config`` brought to 0-1 and clipped."""
     low, high = config.hu_window
-    scale = ScaleIntensityRange(a_min=low, a_max=high, b_min=0.0, b_max=1.0, clip=True)
-    array = np.asarray(scale(_resample(image, grid, mode="bilinear"))[0], dtype=np.float32)
-    return Prepared(image=array, grid=grid, source_grid=volume.grid)
+    image = (working.hu - np.float32(low)) * np.float32(1 / (high - low))
+    np.clip(image, 0, 1, out=image)
+    return Prepared(image=image.astype(np.float32, copy=False), grid=working.grid, source_grid=source_grid)
 
 
 def prepare_mask(mask: Mask, config: PreprocessingConfig) -> Mask:
     """``mask`` on the same working grid; every voxel takes the label at its centre."""
     grid = working_grid(mask.grid, config)
-    labels = _resample(_canonical(mask.labels, mask.grid), grid, mode="nearest")
-    return Mask(labels=np.asarray(labels[0].round(), dtype=np.uint8), grid=grid)
+    turned, canonical = _canonical(mask.labels, mask.grid)  # so that copies turned otherwise round alike
+    return nearest_on(Mask(labels=turned, grid=canonical), grid, beyond="border")
 
 
 def working_grid(source: Grid, config: PreprocessingConfig) -> Grid:
@@ -113,29 +127,73 @@ def _closest_rotation(directions: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(left @ right)
 
 
-def _canonical(array: NDArray[np.generic], grid: Grid) -> MetaTensor:
-    """``array`` as float32 [1, R, A, S] with its affine."""
-    copied = np.array(array, dtype=np.float32, order="C")  # torch warns of arrays it must not write to
-    tensor = torch.from_numpy(copied)[None]
-    labels = (("L", "R"), ("P", "A"), ("I", "S"))
-    turned = Orientation(axcodes="RAS", labels=labels)(MetaTensor(tensor, affine=torch.tensor(grid.affine)))
-    return cast(MetaTensor, turned)
+def _canonical(array: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], Grid]:
+    """A view of ``array`` with its axes along R, A and S, and where its voxels lie."""
+    axes, flipped = canonical_axes(grid)
+    turned = np.flip(array.transpose(axes), tuple(axis for axis in range(3) if flipped[axis]))
+    return turned, _canonical_grid(grid)
 
 
-def _average_blocks(image: MetaTensor, spacing_mm: tuple[float, float, float]) -> MetaTensor:
-    """``image`` averaged over the largest whole blocks no longer than ``spacing_mm``."""
-    affine = np.asarray(image.affine)
-    steps_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    ratio = np.floor(np.array(spacing_mm) / steps_mm + 1e-3).astype(int)
-    block = np.clip(ratio, 1, np.array(image.shape[1:]))
-    averaged = functional.avg_pool3d(image.as_tensor(), tuple(block.tolist()), ceil_mode=True)
-    coarse = affine.copy()
+def _block(grid: Grid, spacing_mm: tuple[float, float, float]) -> Shape3:
+    """The voxels of the largest whole block no longer than ``spacing_mm``, at least one."""
+    ratio = np.floor(np.array(spacing_mm) / np.array(grid.spacing_mm) + 1e-3).astype(int)
+    i, j, k = np.clip(ratio, 1, np.array(grid.shape))
+    return int(i), int(j), int(k)
+
+
+def _blocks_grid(grid: Grid, block: Shape3) -> NDArray[np.float64]:
+    """The affine of the centres of blocks of ``grid``."""
+    coarse = np.array(grid.affine)
     coarse[:3, :3] *= block
-    coarse[:3, 3] += affine[:3, :3] @ ((block - 1) / 2)
-    return MetaTensor(averaged, affine=torch.tensor(coarse))
+    coarse[:3, 3] += grid.affine[:3, :3] @ ((np.array(block) - 1) / 2)
+    return coarse
 
 
-def _resample(image: MetaTensor, grid: Grid, *, mode: str) -> torch.Tensor:
-    resampler = SpatialResample(mode=mode, padding_mode="border", align_corners=False, dtype=np.float32)
-    resampled = resampler(image, dst_affine=torch.tensor(grid.affine), spatial_size=grid.shape)
-    return cast(MetaTensor, resampled).as_tensor()
+def _sample_separably(
+    array: NDArray[np.generic], block: Shape3, mapping: NDArray[np.float64], shape: Shape3
+) -> NDArray[np.float32]:
+    """``array`` averaged over blocks and sampled at ``mapping`` of every index of ``shape``.
+
+    A few slices of ``array`` at a time, so that no float copy of it is held.
+    """
+    weights = [
+        _averaged(
+            interpolation_weights(
+                mapping[axis, axis] * np.arange(size) + mapping[axis, 3], -(-length // side)
+            ),
+            side,
+            length,
+        )
+        for axis, (size, side, length) in enumerate(zip(shape, block, array.shape, strict=True))
+    ]
+    planes = np.empty((array.shape[2], shape[0], shape[1]), dtype=np.float32)
+    for k in range(array.shape[2]):
+        planes[k] = weights[0] @ np.asarray(array[:, :, k], dtype=np.float32) @ weights[1].T
+    along = planes.reshape(array.shape[2], -1)
+    # The result is [K', I' J'], of which the caller sees [I', J', K'].
+    return np.moveaxis((weights[2] @ along).reshape(shape[2], shape[0], shape[1]), 0, 2)
+
+
+def _averaged(weights: NDArray[np.float32], side: int, length: int) -> NDArray[np.float32]:
+    """Weights [n, blocks] of means over blocks of ``side`` samples as weights [n, length] of the samples."""
+    if side == 1:
+        return weights
+    counts = np.full(weights.shape[1], side)
+    counts[-1] = length - side * (len(counts) - 1)
+    return np.repeat(weights / counts.astype(np.float32), counts, axis=1)
+
+
+def _sample_anywhere(
+    array: NDArray[np.generic], block: Shape3, mapping: NDArray[np.float64], shape: Shape3
+) -> NDArray[np.float32]:
+    """As :func:`_sample_separably`, for any pair of grids (a sheared scan, say)."""
+    blocks = np.asarray(array, dtype=np.float32)
+    for axis, side in enumerate(block):
+        begins = np.arange(0, array.shape[axis], side)
+        sums = np.add.reduceat(blocks, begins, axis=axis)
+        counts = np.diff(np.append(begins, array.shape[axis])).astype(np.float32)
+        blocks = np.asarray(sums / np.expand_dims(counts, tuple({0, 1, 2} - {axis})), dtype=np.float32)
+    sampled = ndimage.affine_transform(
+        blocks, mapping[:3, :3], mapping[:3, 3], output_shape=shape, order=1, mode="nearest"
+    )
+    return np.asarray(sampled, dtype=np.float32)

@@ -16,10 +16,8 @@ from pydantic import Field, ValidationError, model_validator
 from ct_attn import atomic
 from ct_attn.errors import UserError
 from ct_attn.labels import PAPER_TARGETS, LabelScheme, mirrored_codes
-from ct_attn.losses import LossConfig
-from ct_attn.network.attention_unet import AttentionUNetConfig
-from ct_attn.network.build import NetworkConfig
-from ct_attn.network.slicewise import SlicesConfig
+from ct_attn.loss_config import LossConfig
+from ct_attn.network.configs import AttentionUNetConfig, NetworkConfig, SlicesConfig
 from ct_attn.preprocessing import PreprocessingConfig
 from ct_attn.strict_model import StrictModel, describe_validation_error
 
@@ -181,6 +179,9 @@ class InferenceConfig(StrictModel):
     """Of neighbouring patches, as a fraction of their side."""
     precision: Precision = "auto"
     """As in training."""
+    mirroring: bool = False
+    """Average with copies mirrored along R, A and S, the codes of paired organs swapped back; eight times
+    the work."""
 
 
 class Recipe(StrictModel):
@@ -249,6 +250,14 @@ class Recipe(StrictModel):
     def n_classes(self) -> int:
         """The targets and background."""
         return len(self.targets) + 1
+
+    @property
+    def size_multiple(self) -> tuple[int, int, int]:
+        """What the sides of a window along R, A and S must be multiples of."""
+        sides = list(self.network.size_multiple)
+        if self.slices is not None:
+            sides.insert(self.slices.axis, 1)
+        return sides[0], sides[1], sides[2]
 
     @property
     def n_outputs(self) -> int:

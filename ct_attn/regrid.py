@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,18 +14,21 @@ from ct_attn.volume import Grid, Mask
 _ROUNDING_VOXELS = 1e-6
 
 
-def nearest_on(mask: Mask, grid: Grid) -> Mask:
+def nearest_on(mask: Mask, grid: Grid, beyond: Literal["background", "border"] = "background") -> Mask:
     """``mask`` on ``grid``: every voxel takes the code of the voxel of ``mask`` it lies in.
 
     Nearest neighbour, so no code appears that wasn't there; in the middle between two
-    voxels the upper one is taken. Outside of ``mask`` there is background. Grids may be
-    turned, oblique or sheared against each other.
+    voxels the upper one is taken. Outside of ``mask`` there is background, or what its
+    border has. Grids may be turned, oblique or sheared against each other.
     """
     to_source = np.linalg.inv(mask.grid.affine) @ grid.affine
     labels = np.zeros(grid.shape, dtype=np.uint8)
     i, j = np.meshgrid(np.arange(grid.shape[0]), np.arange(grid.shape[1]), indexing="ij", sparse=True)
     for k in range(grid.shape[2]):  # slab by slab: coordinates take 30 times the room of labels
         places = [_round(a * i + b * j + (c * k + d)) for a, b, c, d in to_source[:3]]
+        if beyond == "border":
+            sizes = mask.grid.shape
+            places = [np.clip(place, 0, size - 1) for place, size in zip(places, sizes, strict=True)]
         inside = np.logical_and.reduce(
             [(place >= 0) & (place < size) for place, size in zip(places, mask.grid.shape, strict=True)]
         )

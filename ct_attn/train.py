@@ -16,6 +16,7 @@ from rich.progress import Progress
 from ct_attn import __version__, atomic
 from ct_attn.device import choose_device, choose_precision
 from ct_attn.errors import UserError
+from ct_attn.heap import keep_freed_memory
 from ct_attn.manifest import Manifest, choose_fold, file_digest, read_manifest
 from ct_attn.network.transfer import require_parts
 from ct_attn.recipe import Recipe, write_recipe
@@ -186,6 +187,8 @@ def _fit(
     device: str,
 ) -> None:
     target = choose_device(device)
+    if target.type == "cpu":
+        keep_freed_memory()
     recipe = module.recipe
     half = choose_precision(recipe.training.precision, target) == torch.bfloat16
     provenance = {key: value for key, value in record.items() if key not in ("version", "recipe")}

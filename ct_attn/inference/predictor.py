@@ -1,54 +1,97 @@
-"""One trained model, loaded once, that predicts many scans."""
+"""Trained models, loaded once, that predict many scans."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
+from math import prod
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from ct_attn.checkpoint import Checkpoint, load_checkpoint
-from ct_attn.device import channels_last, choose_device, choose_precision
 from ct_attn.errors import UserError
+from ct_attn.inference.agreement import Agreement
+from ct_attn.inference.backends.backend import Backend, OutOfMemoryError
+from ct_attn.inference.backends.choose import attention_backend, choose_backend
+from ct_attn.inference.blending import blended
+from ct_attn.inference.body import body_box, find_body
+from ct_attn.inference.memory import Need, need
 from ct_attn.inference.options import DEFAULTS, InferenceOptions, Prediction
-from ct_attn.inference.restore import restore_mask, restore_values
-from ct_attn.inference.sliding_window import over_windows
-from ct_attn.labels import LabelScheme
-from ct_attn.losses import class_logits
-from ct_attn.network.folding import folded
-from ct_attn.network.slicewise import gates_of
-from ct_attn.preprocessing import Prepared, prepare
+from ct_attn.inference.restore import Restorer
+from ct_attn.inference.windows import WindowPlan, choose_windows, overlap_voxels, plan_slices, plan_windows
+from ct_attn.labels import LabelScheme, mirrored_codes
+from ct_attn.model_file import ModelFile, read_model_file
+from ct_attn.preprocessing import Prepared, PreprocessingConfig, resampled, scaled, working_grid
 from ct_attn.recipe import Recipe
-from ct_attn.volume import Mask, Volume
+from ct_attn.volume import Grid, Mask, Shape3, Volume
 
 OnWindow = Callable[[int, int], None]
+OnNote = Callable[[str], None]
+Box = tuple[slice, slice, slice]
+
+#: Windows are made smaller by up to this factor for a device that is too small.
+_MOST_SHRUNK = 16
+
+#: ``fast``: neighbouring windows share this much of a training patch.
+_FAST_OVERLAP = 0.125
 
 
 def _silent(done: int, total: int) -> None:
     """Hear of progress and say nothing."""
 
 
+def _no_note(note: str) -> None:
+    """Let a note pass unheard."""
+
+
 class Predictor:
-    """Segments scans with a trained network.
+    """Segments scans with one trained network or the mean of several.
 
     >>> predictor = Predictor.load(Path("RUN/model"))  # doctest: +SKIP
     >>> mask = predictor.predict(read_scan(Path("scan.nii.gz")))  # doctest: +SKIP
     >>> mask.labels == predictor.scheme.codes["pancreas"]  # doctest: +SKIP
     """
 
-    def __init__(self, network: torch.nn.Module, recipe: Recipe, device: torch.device) -> None:
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        recipe: Recipe,
+        options: InferenceOptions = DEFAULTS,
+        *,
+        models: Sequence[ModelFile] = (),
+        on_note: OnNote = _no_note,
+    ) -> None:
+        self.backends = list(backends)
+        self.options = options
+        self.models = tuple(models)
         self.recipe = recipe
-        self.device = device
-        self.precision = choose_precision(recipe.inference.precision, device)
-        self.network = channels_last(folded(network).to(device))
+        self.on_note = on_note
+        self.preprocessing = _coarser(recipe) if options.fast else recipe.preprocessing
+        mirroring = recipe.inference.mirroring if options.mirroring is None else options.mirroring
+        self._flips, self._mirrored = _flips(self.scheme if mirroring else None)
+        self._shrunk = 1  # by how much windows were made smaller for a device that was too small
 
     @classmethod
-    def load(cls, model: Path, options: InferenceOptions = DEFAULTS) -> Predictor:
-        """The model in the folder ``model``. Raises :class:`UserError` when it cannot be used."""
-        checkpoint: Checkpoint = load_checkpoint(model)
-        return cls(checkpoint.network(), checkpoint.recipe, choose_device(options.device))
+    def load(
+        cls,
+        models: Path | Sequence[Path],
+        options: InferenceOptions = DEFAULTS,
+        on_note: OnNote = _no_note,
+    ) -> Predictor:
+        """The model in the folder ``models``, or the mean of several (the folds of one training, say).
+
+        Raises :class:`UserError` when one cannot be used, or they do not predict the same
+        targets from the same image.
+        """
+        files = [read_model_file(path) for path in ([models] if isinstance(models, Path) else models)]
+        first = files[0]
+        for other in files[1:]:
+            _require_alike(first, other)
+        backends = [choose_backend(file, options, on_note) for file in files]
+        return cls(backends, first.recipe, options, models=files, on_note=on_note)
 
     @property
     def scheme(self) -> LabelScheme:
@@ -59,55 +102,249 @@ class Predictor:
         """The mask of ``volume``, on its own grid, in the codes of :attr:`scheme`."""
         return self.run(volume, on_window=on_window).mask
 
-    def run(self, volume: Volume, *, on_window: OnWindow = _silent) -> Prediction:
-        """The mask of ``volume`` with all that is known of how it came about."""
-        started = time.perf_counter()
-        prepared = prepare(volume, self.recipe.preprocessing)
-        resampled = time.perf_counter()
-        logits = self.logits(prepared, on_window)
-        computed = time.perf_counter()
-        mask = restore_mask(logits, prepared.grid, volume.grid)
-        seconds = {
-            "resampling": resampled - started,
-            "network": computed - resampled,
-            "restoring": time.perf_counter() - computed,
-        }
-        return Prediction(mask=mask, seconds=seconds)
+    def run(
+        self, volume: Volume, *, probabilities: bool = False, on_window: OnWindow = _silent
+    ) -> Prediction:
+        """The mask of ``volume`` with all that is known of how it came about.
 
-    def logits(self, prepared: Prepared, on_window: OnWindow = _silent) -> Tensor:
-        """Logits float32 [C, *prepared.grid.shape] on the working grid, background's first."""
-        return class_logits(self._over_windows(self.network, prepared, on_window), self.recipe.loss)
+        ``probabilities`` of every target take 4 bytes for each voxel of the scan.
+        Raises :class:`UserError` when the scan does not fit into the memory allowed.
+        """
+        notes: list[str] = []
+        while True:
+            try:
+                return self._run(volume, probabilities=probabilities, on_window=on_window, notes=notes)
+            except OutOfMemoryError as error:
+                self._shrink(error, notes)
+
+    def estimate(self, grid: Grid) -> int:
+        """Bytes that predicting a scan on ``grid`` takes at most, this process and the scan included."""
+        working = working_grid(grid, self.preprocessing)
+        found = self._need(grid, working)
+        return found.of(prod(self._plan(working.shape, found).size))
+
+    def logits(self, prepared: Prepared, on_window: OnWindow = _silent) -> NDArray[np.float32]:
+        """Logits float32 [C, *prepared.grid.shape] on the working grid."""
+        plan = self._plan(prepared.grid.shape, self._need(prepared.source_grid, prepared.grid))
+        slabs = blended(
+            self._members, prepared.image, plan, n_classes=self.recipe.n_classes, on_window=on_window
+        )
+        return np.concatenate([slab.values for slab in slabs], axis=3)
 
     def attention(self, volume: Volume, on_window: OnWindow = _silent) -> dict[str, Volume]:
         """alpha of every gate, by name, on the grid of ``volume``: float32 in 0 to 1 for sigmoid gates.
 
-        Level 1 is the finest gated one; overlapping windows are blended as logits are.
-        Raises :class:`UserError` when the network has no gates.
+        Level 1 is the finest gated one; overlapping windows are blended as logits are. Of
+        several models the first is shown. Raises :class:`UserError` when the network has no gates.
         """
-        gates = gates_of(self.network)
-        if gates is None:
+        backend, names = attention_backend(self.models[0], self.options)
+        working = resampled(volume, self.preprocessing)
+        prepared = scaled(working, volume.grid, self.preprocessing)
+        restorer = Restorer(prepared.grid, volume.grid, n_values=len(names), mask=False)
+        plan = self._plan(prepared.grid.shape, self._need(volume.grid, prepared.grid))
+        for slab in blended(
+            lambda window: [backend.logits(window[None, None])[0]],
+            prepared.image,
+            plan,
+            n_classes=len(names),
+            on_window=on_window,
+        ):
+            restorer.add(slab.first, slab.values)
+        return {
+            name: Volume(hu=alpha, grid=volume.grid)
+            for name, alpha in zip(names, restorer.values, strict=True)
+        }
+
+    def _run(
+        self, volume: Volume, *, probabilities: bool, on_window: OnWindow, notes: list[str]
+    ) -> Prediction:
+        clock = _Clock()
+        working = resampled(volume, self.preprocessing)
+        body = find_body(working) if self.options.body_mask else np.ones(working.grid.shape, dtype=bool)
+        prepared = scaled(working, volume.grid, self.preprocessing)
+        del working
+        plan, box = self._placed(body, self._need(volume.grid, prepared.grid))
+        agreement = Agreement(self.recipe.n_classes, plan.box)
+        restorer = Restorer(
+            prepared.grid,
+            volume.grid,
+            box=box,
+            n_values=len(self.scheme.names) if probabilities else 0,
+            softmax=self.recipe.loss.activation == "softmax",
+            sigmoid=self.recipe.loss.activation == "sigmoid",
+        )
+        clock.lap("resampling")
+        origin = (box[0].start, box[1].start, box[2].start)
+        for slab in blended(
+            self._members,
+            prepared.image,
+            plan,
+            n_classes=self.recipe.n_classes,
+            origin=origin,
+            wanted=body[box],
+            agreement=agreement,
+            on_window=on_window,
+        ):
+            clock.lap("network")
+            restorer.add(slab.first, slab.values)
+            clock.lap("restoring")
+        return Prediction(
+            mask=restorer.mask(),
+            probabilities={
+                name: Volume(hu=values, grid=volume.grid)
+                for name, values in zip(self.scheme.names, restorer.values, strict=False)
+            },
+            confidence=dict(zip(self.scheme.names, agreement.of_classes()[1:], strict=True)),
+            seconds=clock.seconds,
+            notes=tuple(notes),
+        )
+
+    def _members(self, window: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        """What each model says of each mirrored copy of ``window``, turned back: logits [C, I, J, K]."""
+        for backend in self.backends:
+            for axes in self._flips:
+                copy = np.ascontiguousarray(np.flip(window, axes))
+                logits = self._of_classes(backend.logits(copy[None, None])[0])
+                logits = np.flip(logits, tuple(axis + 1 for axis in axes))
+                yield logits[list(self._mirrored)] if 0 in axes else logits
+
+    def _of_classes(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of all classes; sigmoids get background's in front, 0 for the probability 0.5."""
+        if self.recipe.loss.activation == "softmax":
+            return outputs
+        return np.concatenate([np.zeros_like(outputs[:1]), outputs])
+
+    @property
+    def _multiple(self) -> Shape3:
+        """What sides of windows must be multiples of, for all models."""
+        recipes = [model.recipe for model in self.models] or [self.recipe]
+        i, j, k = np.lcm.reduce([recipe.size_multiple for recipe in recipes])
+        return int(i), int(j), int(k)
+
+    def _need(self, scan: Grid, working: Grid) -> Need:
+        precisions = [backend.precision for backend in self.backends]
+        widest = "fp32" if "fp32" in precisions else precisions[0]
+        return need(scan, working, self.recipe.network, self.recipe.n_classes, widest)
+
+    def _plan(self, box: Shape3, needed: Need) -> WindowPlan:
+        """The windows for ``box``: of the training's size where what a network says depends on it."""
+        patch, multiple = self.recipe.training.patch_size, self._multiple
+        share = _FAST_OVERLAP if self.options.fast else self.recipe.inference.overlap
+        share = min(share, self.recipe.inference.overlap)
+        overlap = overlap_voxels(patch, share)
+        slices = self.recipe.slices
+        if slices is not None:
+            thinnest = [
+                1 + 2 * slices.halo if axis == slices.axis else side for axis, side in enumerate(patch)
+            ]
+            most = needed.windows_within(self.options.memory_bytes, (thinnest[0], thinnest[1], thinnest[2]))
+            room = most // self._shrunk * thinnest[slices.axis] // prod(thinnest) - 2 * slices.halo
+            return plan_slices(box, patch, share, slices, most_slices=max(1, room))
+        if self.recipe.network.depends_on_window:
+            needed.windows_within(self.options.memory_bytes, patch)
+            return plan_windows(box, patch, overlap)
+        most = needed.windows_within(self.options.memory_bytes, multiple) // self._shrunk
+        return choose_windows(box, overlap, multiple, most)
+
+    def _placed(self, body: NDArray[np.bool_], needed: Need) -> tuple[WindowPlan, Box]:
+        """The windows, and the box they cover: the body's, grown to a window's size where there is more."""
+        box = body_box(body)
+        slices = self.recipe.slices
+        if slices is not None:  # every slice has its neighbours
+            sides = list(box)
+            sides[slices.axis] = slice(0, body.shape[slices.axis])
+            box = (sides[0], sides[1], sides[2])
+        plan = self._plan(_size(box), needed)
+        i, j, k = (
+            _grown(side, window, length)
+            for side, window, length in zip(box, plan.size, body.shape, strict=True)
+        )
+        grown = plan_windows(_size((i, j, k)), plan.size, plan.overlap)
+        return replace(grown, across=plan.across, halo=plan.halo), (i, j, k)
+
+    def _shrink(self, error: OutOfMemoryError, notes: list[str]) -> None:
+        """Go on with smaller windows, and at last on the CPU."""
+        fixed = self.recipe.network.depends_on_window and self.recipe.slices is None
+        smaller = not fixed and self._shrunk < _MOST_SHRUNK
+        if not smaller and (not self.models or self.options.device == "cpu"):
             raise UserError(
                 self.recipe.name,
-                expected="a network with attention gates",
-                found=f"kind {self.recipe.network.kind}",
-                remedy="give a model trained with kind attention_unet or resnet_attention_unet",
+                expected="memory for one window",
+                found=str(error),
+                remedy="close other programs, or take another --device",
+            ) from error
+        if smaller:
+            self._shrunk *= 2
+            note = f"the device is out of memory: going on with windows of 1/{self._shrunk} the size"
+        else:
+            self._shrunk = 1
+            self.options = replace(self.options, device="cpu")
+            self.backends = [choose_backend(model, self.options, self.on_note) for model in self.models]
+            note = "the device is out of memory: going on with the CPU"
+        notes.append(note)
+        self.on_note(note)
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """What was done since the last lap was ``stage``."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def _coarser(recipe: Recipe) -> PreprocessingConfig:
+    """The working grid on which organs look as small as training's zoom ever showed them."""
+    augmentation = recipe.training.augmentation
+    zoom = max(1.0, augmentation.zoom[1]) if augmentation.affine_probability else 1.0
+    # Training zooms in plane; along the slices organs may not shrink.
+    in_plane = recipe.slices.order[:2] if recipe.slices else (0, 1)
+    steps = enumerate(recipe.preprocessing.spacing_mm)
+    coarser = tuple(step * zoom if step is not None and axis in in_plane else step for axis, step in steps)
+    return recipe.preprocessing.model_copy(update={"spacing_mm": coarser})
+
+
+def _flips(scheme: LabelScheme | None) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+    """All combinations of mirrored axes, and which class each becomes when R is mirrored; None: no axis.
+
+    R is left alone where a target would become something the scheme has no code for.
+    """
+    axes: tuple[int, ...] = ()
+    mirrored: tuple[int, ...] = ()
+    if scheme is not None:
+        try:
+            mirrored, axes = mirrored_codes(scheme)[: len(scheme.names) + 1], (0, 1, 2)
+        except ValueError:
+            axes = (1, 2)
+    return [flip for count in range(len(axes) + 1) for flip in combinations(axes, count)], mirrored
+
+
+def _require_alike(first: ModelFile, other: ModelFile) -> None:
+    for part in ("targets", "preprocessing", "slices"):
+        if getattr(first.recipe, part) != getattr(other.recipe, part):
+            raise UserError(
+                other.path,
+                expected=f"the {part} of {first.path}",
+                found="others",
+                remedy="average only models that predict the same from the same image",
             )
-        prepared = prepare(volume, self.recipe.preprocessing)
-        names, stacked_attention = gates
-        maps = self._over_windows(stacked_attention, prepared, on_window)
-        alphas = restore_values(maps, prepared.grid, volume.grid)
-        return {name: Volume(hu=alpha, grid=volume.grid) for name, alpha in zip(names, alphas, strict=True)}
 
-    def _over_windows(
-        self, network: Callable[[Tensor], Tensor], prepared: Prepared, on_window: OnWindow
-    ) -> Tensor:
-        """What ``network`` makes of every window, blended: float32 [C, *prepared.grid.shape]."""
 
-        def predict(patch: Tensor) -> Tensor:
-            patch = patch.contiguous(memory_format=torch.channels_last_3d)
-            with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-                return network(patch)
+def _size(box: Box) -> Shape3:
+    i, j, k = (side.stop - side.start for side in box)
+    return i, j, k
 
-        with torch.inference_mode():
-            image = torch.from_numpy(prepared.image).to(self.device)
-            return over_windows(predict, image, self.recipe, on_window)
+
+def _grown(side: slice, window: int, length: int) -> slice:
+    """``side`` of a box, at least ``window`` long where there is that much, about where it was."""
+    missing = min(window, length) - (side.stop - side.start)
+    if missing <= 0:
+        return side
+    start = min(max(0, side.start - missing // 2), length - min(window, length))
+    return slice(start, start + min(window, length))

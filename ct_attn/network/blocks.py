@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import gcd
-from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ct_attn.network.levels import Activation, Dims, Norm
+
 Sides = int | tuple[int, ...]
-Dims = Literal[2, 3]
-Norm = Literal["batch", "instance", "group"]
-Activation = Literal["relu", "leaky_relu"]
 
 _Layer = Callable[..., nn.Module]
 _CONVOLUTION: dict[int, _Layer] = {2: nn.Conv2d, 3: nn.Conv3d}

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
-from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
-from ct_attn.network.guided_attention import GuidedAttention, GuidedAttentionConfig
-from ct_attn.network.monai_attention_unet import MonaiAttentionUNet, MonaiAttentionUNetConfig
-from ct_attn.network.resnet_unet import ResNetAttentionUNet, ResNetAttentionUNetConfig
-from ct_attn.network.segmenter import Segmenter
-from ct_attn.network.slicewise import SlicesConfig, SliceWise
-from ct_attn.network.unet import UNet, UNetConfig
-
-AnyNetworkConfig = (
-    AttentionUNetConfig
-    | UNetConfig
-    | ResNetAttentionUNetConfig
-    | GuidedAttentionConfig
-    | MonaiAttentionUNetConfig
+from ct_attn.network.attention_unet import AttentionUNet
+from ct_attn.network.configs import (
+    AnyNetworkConfig,
+    AttentionUNetConfig,
+    GuidedAttentionConfig,
+    MonaiAttentionUNetConfig,
+    NetworkConfig,
+    ResNetAttentionUNetConfig,
+    SlicesConfig,
+    UNetConfig,
 )
-NetworkConfig = Annotated[AnyNetworkConfig, Field(discriminator="kind")]
+from ct_attn.network.guided_attention import GuidedAttention
+from ct_attn.network.monai_attention_unet import MonaiAttentionUNet
+from ct_attn.network.resnet_unet import ResNetAttentionUNet
+from ct_attn.network.segmenter import Segmenter
+from ct_attn.network.slicewise import SliceWise
+from ct_attn.network.unet import UNet
+
+__all__ = ["AnyNetworkConfig", "NetworkConfig", "build_network"]
 
 
 def build_network(

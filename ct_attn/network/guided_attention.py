@@ -8,63 +8,26 @@ averaged, are the prediction.
 
 from __future__ import annotations
 
-from math import prod
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ct_attn.network.blocks import ConvNormReLU, Dims, DoubleConv, Layers, initialise
-from ct_attn.network.levels import Count, SizedConfig
-from ct_attn.network.resnet import Depth, ImageNorm, ResNetEncoder, encoder_widths
+from ct_attn.network.blocks import ConvNormReLU, DoubleConv, Layers, initialise
+from ct_attn.network.configs import GuidedAttentionConfig, encoder_widths, require_positions
+from ct_attn.network.resnet import ResNetEncoder
 from ct_attn.network.segmenter import Segmenter, Supervised
 
-#: The grid all stages are brought to has this fraction of the image's sides.
-_STRIDE = 4
-
-
-class GuidedAttentionConfig(SizedConfig):
-    """Multi-scale guided attention on a ResNet of ``depth``, for volumes or slices (``dims``)."""
-
-    kind: Literal["guided_attention"] = "guided_attention"
-    dims: Dims = 3
-    """3 for volumes, 2 for slices."""
-    depth: Depth = 18
-    """Of the ResNet."""
-    normalisation: ImageNorm = "none"
-    """Of the image, 0 to 1, in front of the ResNet: ``imagenet`` for torchvision's weights, (x - mean)
-    / std of red, green and blue for three neighbours, else 0.449 and 0.226 for all.
-    """
-    width: Annotated[int, Field(ge=8)] = 64
-    """Channels every stage is brought to; the published 64."""
-    guided_weight: Annotated[float, Field(ge=0)] = 0.25
-    """What the distance between the two refinements' codes counts in the loss."""
-    reconstruction_weight: Annotated[float, Field(ge=0)] = 0.1
-    """What the autoencoders' errors count."""
-    max_positions: Count = 32768
-    """Voxels of the attention's grid (a quarter of the patch along every axis) above which a
-    patch is refused: time grows with their square, memory with their number only, since the
-    matrix of all pairs is never held.
-    """
-
-    @property
-    def size_multiple(self) -> tuple[int, ...]:
-        return (32,) * self.dims
-
-    def require_size(self, size: tuple[int, ...]) -> None:
-        super().require_size(size)
-        require_positions(tuple(side // _STRIDE for side in size), self.max_positions)
-
-
-def require_positions(grid: tuple[int, ...], bound: int) -> None:
-    """Raise :class:`ValueError` where attention between all pairs of ``grid`` would take too long."""
-    if prod(grid) > bound:
-        raise ValueError(
-            f"position attention compares every two of {prod(grid)} positions ({grid}), more than "
-            f"max_positions ({bound}): take a smaller patch, or raise network.max_positions"
-        )
+__all__ = [
+    "ChannelAttention",
+    "GuidedAttention",
+    "GuidedAttentionConfig",
+    "PositionAttention",
+    "Refinement",
+    "SemanticAutoencoder",
+    "require_positions",
+]
 
 
 class PositionAttention(nn.Module):

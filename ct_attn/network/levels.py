@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ct_attn.network.blocks import Activation, Dims, Layers, Norm
 from ct_attn.strict_model import StrictModel
+
+if TYPE_CHECKING:
+    from ct_attn.network.blocks import Layers
+
+Dims = Literal[2, 3]
+Norm = Literal["batch", "instance", "group"]
+Activation = Literal["relu", "leaky_relu"]
 
 Count = Annotated[int, Field(ge=1)]
 Axes = tuple[int, ...]
@@ -22,6 +28,15 @@ class SizedConfig(StrictModel):
     def size_multiple(self) -> Axes:
         """What every side of a patch must be a multiple of, per axis."""
         raise NotImplementedError
+
+    @property
+    def depends_on_window(self) -> bool:
+        """Whether what the network says of a voxel depends on the whole window around it.
+
+        So it does where statistics over the window are part of it. Other networks only see
+        a neighbourhood, apart from the zeros beyond the window's border.
+        """
+        return True
 
     def require_size(self, size: tuple[int, ...]) -> None:
         """Raise :class:`ValueError` where the network cannot take patches of ``size``."""
@@ -107,6 +122,10 @@ class LevelsConfig(SizedConfig):
         return tuple(prod(sides) for sides in zip(*self.pool_sizes, strict=True))
 
     @property
+    def depends_on_window(self) -> bool:
+        return self.norm != "batch"
+
+    @property
     def supervised_levels(self) -> int:
         """How many decoder levels, from the finest, have a class map of their own."""
         decoder_levels = len(self.widths) - 1
@@ -119,6 +138,8 @@ class LevelsConfig(SizedConfig):
 
     @property
     def layers(self) -> Layers:
+        from ct_attn.network.blocks import Layers  # noqa: PLC0415 # torch; a recipe is read without
+
         return Layers(
             dims=self.dims,
             norm=self.norm,

@@ -6,29 +6,15 @@ is no deep supervision, and the decoder normalises per instance.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
-from ct_attn.network.blocks import Dims
-from ct_attn.network.levels import Count, SizedConfig, require_multiple
+from ct_attn.network.configs import MonaiAttentionUNetConfig
+from ct_attn.network.levels import require_multiple
 from ct_attn.network.segmenter import Segmenter
 
-
-class MonaiAttentionUNetConfig(SizedConfig):
-    """MONAI's network: its own layers at these widths, finest first, halved between levels."""
-
-    kind: Literal["monai_attention_unet"] = "monai_attention_unet"
-    widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (16, 32, 64, 128, 256)
-    """Channels from the finest level to the coarsest."""
-    dims: Dims = 3
-    """3 for volumes, 2 for slices."""
-
-    @property
-    def size_multiple(self) -> tuple[int, ...]:
-        """What every side of a patch must be a multiple of, per axis."""
-        return (2 ** (len(self.widths) - 1),) * self.dims
+__all__ = ["MonaiAttentionUNet", "MonaiAttentionUNetConfig"]
 
 
 class MonaiAttentionUNet(Segmenter):

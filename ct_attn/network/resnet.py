@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from ct_attn.network.blocks import Dims
-
-Depth = Literal[18, 34, 50, 101, 152]
-Shortcut = Literal["convolution", "padding"]
-ImageNorm = Literal["none", "imagenet"]
+from ct_attn.network.configs import STAGE_WIDTHS, Depth, ImageNorm, Shortcut
+from ct_attn.network.levels import Dims
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -23,13 +18,6 @@ _BLOCKS: dict[int, tuple[int, int, int, int]] = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-_STAGES = (64, 128, 256, 512)
-
-
-def encoder_widths(depth: Depth) -> tuple[int, ...]:
-    """Channels of the stem and the four stages; from depth 50 on the stages are four times wider."""
-    wider = 1 if depth < 50 else 4
-    return (_STAGES[0], *(wider * width for width in _STAGES))
 
 
 class ImageNetNorm(nn.Module):
@@ -78,7 +66,7 @@ class ResNetEncoder(nn.Module):
         self.model = ResNet(
             "basic" if depth < 50 else "bottleneck",
             list(_BLOCKS[depth]),
-            list(_STAGES),
+            list(STAGE_WIDTHS),
             spatial_dims=dims,
             n_input_channels=in_channels,
             conv1_t_stride=2,

@@ -2,55 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
-
-from pydantic import model_validator
 from torch import Tensor
 
-from ct_attn.network.attention_unet import AttentionUNet, GatesConfig
-from ct_attn.network.levels import Count, LevelsConfig, require_multiple
-from ct_attn.network.resnet import Depth, ImageNorm, ResNetEncoder, Shortcut, encoder_widths
+from ct_attn.network.attention_unet import AttentionUNet
+from ct_attn.network.configs import ResNetAttentionUNetConfig
+from ct_attn.network.levels import LevelsConfig, require_multiple
+from ct_attn.network.resnet import ResNetEncoder
 
-
-class ResNetAttentionUNetConfig(GatesConfig):
-    """An Attention U-Net whose levels below the finest are a ResNet's feature maps.
-
-    ``widths`` follow from depth and finest width and need not be given; every pooling is 2.
-    Norm and activation are the decoder's; the ResNet has batch normalisation and ReLU.
-    """
-
-    kind: Literal["resnet_attention_unet"] = "resnet_attention_unet"
-    depth: Depth = 18
-    """Of the ResNet."""
-    finest_width: Count = 16
-    """Channels of the plain level at full resolution, which the ResNet does not have."""
-    shortcut: Shortcut = "convolution"
-    """How the ResNet goes around a stage that changes size: a 1x1x1 convolution, or padding with
-    empty channels (MedicalNet's 18 and 34).
-    """
-    normalisation: ImageNorm = "none"
-    """Of the image, 0 to 1, in front of the ResNet: ``imagenet`` for torchvision's weights, (x - mean)
-    / std of red, green and blue for three neighbours, else 0.449 and 0.226 for all.
-    """
-
-    @model_validator(mode="before")
-    @classmethod
-    def _widths_follow(cls, fields: Any) -> Any:
-        depth: Any = fields.get("depth", 18) if isinstance(fields, dict) else None
-        if depth not in get_args(Depth):
-            return fields  # what is wrong with it is said below
-        widths = (fields.get("finest_width", 16), *encoder_widths(depth))
-        if tuple(fields.get("widths", widths)) != widths:
-            raise ValueError(
-                f"widths: a ResNet of depth {depth} fixes them to {list(widths)}; leave them out"
-            )
-        return {**fields, "widths": widths}
-
-    @model_validator(mode="after")
-    def _poolings_are_the_resnets(self) -> ResNetAttentionUNetConfig:
-        if any(side != 2 for sides in self.pool_sizes for side in sides):
-            raise ValueError("pool_size: a ResNet halves every axis at every level; leave it out")
-        return self
+__all__ = ["ResNetAttentionUNet", "ResNetAttentionUNetConfig"]
 
 
 class ResNetAttentionUNet(AttentionUNet):

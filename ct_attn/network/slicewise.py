@@ -3,58 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ct_attn.network.attention_unet import AttentionUNet
+from ct_attn.network.configs import SlicesConfig
 from ct_attn.network.segmenter import Segmenter, Supervised
-from ct_attn.strict_model import StrictModel
-
-Plane = Literal["axial", "coronal", "sagittal"]
-
-#: The axis (of R, A and S) across the slices of a plane.
-_ACROSS: dict[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
-
-
-class SlicesConfig(StrictModel):
-    """Slices of which plane a 2D network sees, and how many neighbours with each."""
-
-    plane: Plane = "axial"
-    """Slices lie in the plane of R and A (``axial``), R and S (``coronal``) or A and S (``sagittal``)."""
-    neighbours: int = Field(default=1, ge=1)
-    """Slices that are the network's channels, an odd number: 1 is the slice alone, 3 adds one on
-    either side ("2.5D"). Beyond the scan's ends there are zeros.
-    """
-    at_a_time: int = Field(default=16, ge=1)
-    """Slices that are predicted together: memory grows with this, the result does not change."""
-
-    @field_validator("neighbours")
-    @classmethod
-    def _has_a_middle(cls, neighbours: int) -> int:
-        if neighbours % 2 == 0:
-            raise ValueError(
-                f"expected an odd number, the slice and as many on either side, got {neighbours}"
-            )
-        return neighbours
-
-    @property
-    def axis(self) -> int:
-        """The axis across the slices: 0 for R, 1 for A, 2 for S."""
-        return _ACROSS[self.plane]
-
-    @property
-    def order(self) -> tuple[int, int, int]:
-        """The axes of R, A and S: the two of the plane, then the one across."""
-        first, second = (axis for axis in range(3) if axis != self.axis)
-        return first, second, self.axis
-
-    @property
-    def halo(self) -> int:
-        """Neighbours on either side of a slice."""
-        return self.neighbours // 2
 
 
 class SliceWise(Segmenter):

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ct_attn.network.blocks import ConvNormReLU, DoubleConv, initialise
+from ct_attn.network.configs import UNetConfig
 from ct_attn.network.levels import LevelsConfig, require_multiple
 from ct_attn.network.recompute import recomputed
 from ct_attn.network.segmenter import Segmenter, Supervised
 
-
-class UNetConfig(LevelsConfig):
-    """A U-Net with plain skip connections."""
-
-    kind: Literal["unet"] = "unet"
+__all__ = ["UNet", "UNetConfig"]
 
 
 class UNet(Segmenter):

@@ -46,7 +46,9 @@ class KeepAttention(Callback):
         was_training = self.network.training
         self.network.eval()
         with torch.no_grad():
-            maps = over_windows(self.stacked_attention, self.image.to(device), self.recipe)
+            maps = over_windows(
+                self.stacked_attention, self.image.to(device), self.recipe, n_values=len(self.gate_names)
+            )
         self.network.train(was_training)
         # Copies: a view would take the whole slab along into the saved state.
         on_slice = (alpha[..., self.position].cpu().clone() for alpha in maps)

@@ -75,6 +75,7 @@ class SegmentationModule(LightningModule):
             lambda patch: self.evaluated(patch.contiguous(memory_format=torch.channels_last_3d)),
             case["image"][0, 0].float(),
             self.recipe,
+            n_values=self.recipe.n_outputs,
         )
         logits = class_logits(logits, self.recipe.loss)
         dsc = dsc_per_class(logits.argmax(0), case["label"][0, 0], self.recipe.n_classes)

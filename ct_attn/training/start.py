@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct_attn.checkpoint import FILE_NAME, load_checkpoint
+from ct_attn.checkpoint import load_checkpoint
 from ct_attn.errors import UserError
 from ct_attn.manifest import file_digest
+from ct_attn.model_file import FILE_NAME
 from ct_attn.network.pretrained import load_pretrained, read_weights
 from ct_attn.network.resnet import ResNetEncoder
 from ct_attn.network.segmenter import Segmenter

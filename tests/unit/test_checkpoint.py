@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ct_attn import checkpoint
@@ -39,7 +40,7 @@ def folder(tmp_path):
 
 
 def header_of(folder):
-    with checkpoint.safe_open(folder / FILE_NAME, framework="pt") as opened:
+    with safe_open(folder / FILE_NAME, framework="pt") as opened:
         return opened.metadata()
 
 

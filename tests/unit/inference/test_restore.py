@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -17,22 +16,20 @@ CLASSES = 4
 WORKING = grid_of("RAS", size=(9, 8, 7), spacing_mm=(2, 2, 2), centre_mm=(10, -20, 300))
 
 
-def drawn(working: Grid) -> torch.Tensor:
-    return torch.randn((CLASSES, *working.shape), generator=torch.Generator().manual_seed(sum(working.shape)))
+def drawn(working: Grid) -> np.ndarray:
+    random = np.random.default_rng(sum(working.shape))
+    return random.standard_normal((CLASSES, *working.shape)).astype(np.float32)
 
 
-def all_at_once(logits: torch.Tensor, working: Grid, scan: Grid) -> np.ndarray:
+def all_at_once(logits: np.ndarray, working: Grid, scan: Grid) -> np.ndarray:
     """Every class at every voxel of the scan, through scipy."""
     voxels = np.moveaxis(working.to_voxels(voxel_centres_mm(scan)), -1, 0)
     return np.stack(
-        [
-            ndimage.map_coordinates(one.astype(float), voxels, order=1, mode="nearest")
-            for one in logits.numpy()
-        ]
+        [ndimage.map_coordinates(one.astype(float), voxels, order=1, mode="nearest") for one in logits]
     )
 
 
-def check(logits: torch.Tensor, working: Grid, scan: Grid) -> None:
+def check(logits: np.ndarray, working: Grid, scan: Grid) -> None:
     """Compare with all classes resampled at once, save where two classes are as likely."""
     mask = restore_mask(logits, working, scan)
     assert mask.grid is scan
@@ -46,7 +43,7 @@ def check(logits: torch.Tensor, working: Grid, scan: Grid) -> None:
 
 @pytest.fixture
 def separable_only(monkeypatch):
-    monkeypatch.setattr(restore, "_sample_anywhere", lambda *_: pytest.fail("took the general path"))
+    monkeypatch.setattr(restore.Restorer, "_anywhere", lambda *_: pytest.fail("took the general path"))
 
 
 @pytest.mark.usefixtures("separable_only")
@@ -75,7 +72,7 @@ def test_any_scan_is_restored_from_any_grid(scan):
 
 @pytest.mark.parametrize("code", SOME_CODES)
 def test_a_sheared_scan_takes_the_general_path(code, monkeypatch):
-    monkeypatch.setattr(restore, "_sample_separably", lambda *_: pytest.fail("took the separable path"))
+    monkeypatch.setattr(restore.Restorer, "_separably", lambda *_: pytest.fail("took the separable path"))
     scan = grid_of(code, size=(17, 15, 12), spacing_mm=(0.9, 1.1, 2), shear=0.3)
     working = working_grid(scan, PreprocessingConfig())
     check(drawn(working), working, scan)
@@ -86,7 +83,7 @@ def test_both_paths_agree(code, monkeypatch):
     scan = grid_of(code, size=(12, 10, 9), spacing_mm=(1.3, 1.1, 2), centre_mm=(11, -21, 299))
     logits = drawn(WORKING)
     separable = restore_mask(logits, WORKING, scan).labels
-    monkeypatch.setattr(restore, "_separable", lambda _: False)
+    monkeypatch.setattr(restore, "is_separable", lambda _: False)
     general = restore_mask(logits, WORKING, scan).labels
     assert (separable != general).mean() < 1e-3  # ties alone
 
@@ -108,8 +105,8 @@ def test_a_border_in_mm_falls_between_the_same_voxels(code, shear, axis):
     """Logits that rise evenly through space cross at one plane, whatever the grids."""
     scan = grid_of(code, size=(30, 26, 22), spacing_mm=(0.7, 0.8, 1.1), shear=shear, centre_mm=(10, -20, 300))
     border_mm = scan.centre_mm[axis] + 0.37
-    rise = torch.from_numpy(voxel_centres_mm(WORKING)[..., axis] - border_mm).float()
-    mask = restore_mask(torch.stack([torch.zeros_like(rise), rise]), WORKING, scan)
+    rise = (voxel_centres_mm(WORKING)[..., axis] - border_mm).astype(np.float32)
+    mask = restore_mask(np.stack([np.zeros_like(rise), rise]), WORKING, scan)
     points_mm = voxel_centres_mm(scan)[..., axis]
     near = np.abs(points_mm - border_mm) < 1e-3
     assert np.array_equal(mask.labels[~near], (points_mm > border_mm)[~near])
@@ -117,7 +114,7 @@ def test_a_border_in_mm_falls_between_the_same_voxels(code, shear, axis):
 
 
 def test_beyond_the_working_grid_the_border_goes_on():
-    logits = torch.zeros(2, 3, 3, 3)
+    logits = np.zeros((2, 3, 3, 3), np.float32)
     logits[0] = 0.9
     logits[1, 0, 0, 0] = 1  # so that one corner voxel alone, at -2 mm, is class 1
     working = grid_of(size=(3, 3, 3), spacing_mm=(2, 2, 2))
@@ -140,12 +137,12 @@ def test_where_slabs_begin_and_end_makes_no_difference(code, shear, slices, monk
 
 def test_the_same_grid_gives_plain_argmax():
     logits = drawn(WORKING)
-    assert np.array_equal(restore_mask(logits, WORKING, WORKING).labels, logits.argmax(0).numpy())
+    assert np.array_equal(restore_mask(logits, WORKING, WORKING).labels, logits.argmax(0))
 
 
 def test_of_equal_logits_the_first_class_wins():
-    assert not restore_mask(torch.zeros(CLASSES, *WORKING.shape), WORKING, WORKING).labels.any()
-    logits = torch.zeros(CLASSES, *WORKING.shape)
+    assert not restore_mask(np.zeros((CLASSES, *WORKING.shape), np.float32), WORKING, WORKING).labels.any()
+    logits = np.zeros((CLASSES, *WORKING.shape), np.float32)
     logits[2:] = 1
     assert (restore_mask(logits, WORKING, WORKING).labels == 2).all()
 
@@ -153,7 +150,7 @@ def test_of_equal_logits_the_first_class_wins():
 def test_the_logits_are_left_as_they_were():
     logits = drawn(WORKING)
     restore_mask(logits, WORKING, grid_of(size=(20, 20, 20), centre_mm=(10, -20, 300)))
-    assert torch.equal(logits, drawn(WORKING))
+    assert np.array_equal(logits, drawn(WORKING))
 
 
 @pytest.mark.parametrize("code", SOME_CODES)

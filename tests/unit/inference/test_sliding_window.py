@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from monai.data.utils import compute_importance_map
 from monai.inferers import sliding_window_inference
 
-from ct_attn.inference.sliding_window import gaussian_weight, sliding_window_logits, window_starts
+from ct_attn.inference.sliding_window import sliding_window_logits
+from ct_attn.inference.windows import gaussian_weight, window_starts
 
 PATCH = (8, 6, 4)
 
@@ -104,7 +105,7 @@ def test_windows_by_hand():
 @pytest.mark.parametrize("patch_size", [(8, 6, 4), (96, 96, 64), (7, 1, 16)])
 def test_the_weight_is_monais_importance_map(patch_size):
     expected = compute_importance_map(patch_size, mode="gaussian", sigma_scale=0.125, dtype=torch.float32)
-    weight = gaussian_weight(patch_size)
+    weight = torch.from_numpy(gaussian_weight(patch_size))
     assert weight.min() >= 1e-3
     torch.testing.assert_close(weight, expected.clamp(min=1e-3), rtol=1e-5, atol=1e-6)
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ct_attn.network.attention_gate import AttentionGate, GateForm, MultiAttentionGate
+from ct_attn.network.attention_gate import AttentionGate, MultiAttentionGate
 from ct_attn.network.blocks import RELEASED, Layers
+from ct_attn.network.configs import GateForm
 
 SKIP, GATING = 3, 5
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ct_attn.network.attention_gate import AttentionGate, GateForm
+from ct_attn.network.attention_gate import AttentionGate
 from ct_attn.network.attention_unet import AttentionUNet
 from ct_attn.network.blocks import Layers
 from ct_attn.network.build import build_network
+from ct_attn.network.configs import GateForm
 from ct_attn.network.slicewise import core_of
 from ct_attn.recipe import read_recipe
 

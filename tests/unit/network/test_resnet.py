@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ct_attn.network.resnet import ResNetEncoder, encoder_widths
+from ct_attn.network.configs import encoder_widths
+from ct_attn.network.resnet import ResNetEncoder
 
 
 @pytest.mark.parametrize(

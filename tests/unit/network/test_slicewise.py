@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from ct_attn.inference.sliding_window import over_windows
 from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import build_network
-from ct_attn.network.slicewise import SlicesConfig, SliceWise, core_of, gates_of
+from ct_attn.network.configs import SlicesConfig
+from ct_attn.network.slicewise import SliceWise, core_of, gates_of
 from ct_attn.network.unet import UNetConfig
 from ct_attn.recipe import parse_recipe
 
@@ -83,34 +84,46 @@ training: {patch_size: [8, 8, 1]}
 """
 
 
+@pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("at_a_time", [1, 3, 4, 16])
-def test_it_does_not_matter_how_many_slices_are_predicted_at_a_time(at_a_time):
-    recipe = parse_recipe(RECIPE, [f"slices.at_a_time={at_a_time}"], source="slices")
-    network = drawn(recipe.slices)
-    image = torch.rand(11, 6, 10, dtype=torch.float64)
-    seen, windows = [], []
+def test_it_does_not_matter_how_many_slices_are_predicted_at_a_time(plane, at_a_time):
+    axis = PLANES.index(plane)
+    spacing, patch = [8, 8, 8], [8, 8, 8]
+    spacing[axis], patch[axis] = "null", 1
+    changes = [
+        f"slices.plane={plane}",
+        f"preprocessing.spacing_mm={spacing}".replace("'", ""),
+        f"training.patch_size={patch}",
+    ]
+    recipe = parse_recipe(RECIPE, [*changes, f"slices.at_a_time={at_a_time}"], source="slices")
+    network = drawn(recipe.slices).float()
+    image = torch.rand(11, 9, 10)
+    seen = []
 
-    def predict(patch):
-        seen.append(patch.shape[-1])
-        return network(patch)
+    def predict(window):
+        seen.append(window.shape[2 + axis])
+        return network(window)
 
     with torch.no_grad():
-        logits = over_windows(predict, image, recipe, lambda done, total: windows.append(total))
-        whole = parse_recipe(RECIPE, ["slices.at_a_time=99"], source="slices")
-        expected = over_windows(network, image, whole)
+        logits = over_windows(predict, image, recipe, n_values=3)
+        whole = parse_recipe(RECIPE, [*changes, "slices.at_a_time=99"], source="slices")
+        expected = over_windows(network, image, whole, n_values=3)
+    assert logits.shape == (3, 11, 9, 10)
     assert torch.allclose(logits, expected, atol=1e-5)
-    assert max(seen) == min(at_a_time + 2, 10)  # and a neighbour on either side
-    assert windows[-1] == 2 * (1 if at_a_time >= 8 else -(-8 // at_a_time))  # two in plane
+    length = image.shape[axis]
+    assert max(seen) == min(at_a_time + 2, length)  # and a neighbour on either side
+    across = 1 if at_a_time + 2 >= length else -(-(length - 2) // at_a_time)
+    assert len(seen) == 4 * across  # two by two in plane
 
 
 def test_neighbours_change_what_is_predicted():
     recipe = parse_recipe(RECIPE, source="slices")
-    network = drawn(recipe.slices)
-    image = torch.rand(8, 8, 5, dtype=torch.float64)
+    network = drawn(recipe.slices).float()
+    image = torch.rand(8, 8, 5)
     other = image.clone()
     other[..., 3] += 1
     with torch.no_grad():
-        before, after = over_windows(network, image, recipe), over_windows(network, other, recipe)
+        before, after = (over_windows(network, each, recipe, n_values=3) for each in (image, other))
     changed = (before - after).abs().amax(dim=(0, 1, 2)) > 1e-6
     assert changed.tolist() == [False, False, True, True, True]
 

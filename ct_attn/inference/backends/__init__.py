@@ -1,0 +1,1 @@
+"""What computes a network: one small interface, one module for each library."""

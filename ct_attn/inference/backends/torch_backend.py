@@ -1,0 +1,58 @@
+"""Networks computed by torch, on a processor or a graphics card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ct_attn.device import channels_last
+from ct_attn.inference.backends.backend import Format, OutOfMemoryError, Windows
+from ct_attn.network.folding import folded
+
+_TYPES: dict[Format, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchBackend:
+    """``network`` in evaluation mode, normalisations folded where they can be, channels last.
+
+    ``compute``: what of it to call, such as its attention; by default the network.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        precision: Format = "fp32",
+        compute: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda network: network,
+    ) -> None:
+        self.device = device
+        self._precision: Format = precision
+        self.network = channels_last(folded(network).to(device))
+        self._compute = compute(self.network)
+
+    @property
+    def name(self) -> str:
+        return f"torch {self.device}"
+
+    @property
+    def precision(self) -> Format:
+        return self._precision
+
+    def logits(self, windows: Windows) -> Windows:
+        dtype = _TYPES[self._precision]
+        try:
+            batch = torch.from_numpy(windows).to(self.device)
+            if batch.dim() == 5:
+                batch = batch.contiguous(memory_format=torch.channels_last_3d)
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32),
+            ):
+                logits = self._compute(batch).float().contiguous()
+            return np.asarray(logits.cpu().numpy(), dtype=np.float32)
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise OutOfMemoryError(str(error).splitlines()[0]) from error

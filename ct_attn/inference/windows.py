@@ -1,0 +1,178 @@
+"""Where a network looks: windows that cover a box of the working grid, and how they are weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from math import ceil, prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_attn.network.configs import SlicesConfig
+from ct_attn.volume import Shape3
+
+#: Standard deviation of the blending weight in window sides, as MONAI and nnU-Net take it.
+GAUSSIAN_SIGMA = 0.125
+
+#: The smallest weight, so that every voxel has one.
+LEAST_WEIGHT = 1e-3
+
+#: Sides of chosen windows are multiples of this, so that scans share compiled networks.
+SIDE_STEP = 32
+
+#: More windows along one axis are not considered: they would be smaller than the overlap they need.
+_MOST_ALONG = 64
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowPlan:
+    """Windows of ``size`` voxels that begin at ``starts``, by slices first, in a box of ``box`` voxels.
+
+    Starts count from the box's first voxel and may lie before it: a window may be larger
+    than the box, which then lies in its middle. Along the axis ``across`` slices that a
+    network takes one by one, a voxel counts where ``halo`` slices on either side are in the
+    window too, or there are none.
+    """
+
+    size: Shape3
+    starts: tuple[Shape3, ...]
+    box: Shape3
+    overlap: Shape3
+    across: int | None = None
+    halo: int = 0
+
+    @property
+    def voxels(self) -> int:
+        """Computed in all."""
+        return len(self.starts) * prod(self.size)
+
+
+def plan_windows(box: Shape3, size: Shape3, overlap: Shape3) -> WindowPlan:
+    """Windows of ``size`` that overlap by at least ``overlap`` voxels along each axis and cover ``box``.
+
+    The last window along an axis is moved back to end with the box.
+    """
+    axes = [
+        _starts_along(length, side, max(1, side - shared))
+        for length, side, shared in zip(box, size, overlap, strict=True)
+    ]
+    # By slices first, so that finished ones can be let go.
+    starts = tuple((i, j, k) for k, i, j in product(axes[2], axes[0], axes[1]))
+    return WindowPlan(size=size, starts=starts, box=box, overlap=overlap)
+
+
+def overlap_voxels(patch_size: Shape3, overlap: float) -> Shape3:
+    """How many voxels neighbours share that overlap by the fraction ``overlap``, as MONAI rounds it."""
+    i, j, k = (side - max(1, int(side * (1 - overlap))) for side in patch_size)
+    return i, j, k
+
+
+def choose_windows(box: Shape3, overlap: Shape3, multiple: Shape3, most_voxels: int) -> WindowPlan:
+    """The windows of at most ``most_voxels`` that cover ``box`` with the least to compute.
+
+    Along every axis as many windows as need be, of equal size, overlapping by at least
+    ``overlap`` voxels; sides are multiples of ``multiple`` and of :data:`SIDE_STEP`
+    (where memory is short, of ``multiple`` alone). Where no size fits, the smallest is
+    taken.
+    """
+    for step in (SIDE_STEP, 1):
+        sides = [
+            _sides(length, shared, _lcm(side, step))
+            for length, shared, side in zip(box, overlap, multiple, strict=True)
+        ]
+        fitting = [size for size in product(*sides) if prod(size) <= most_voxels]
+        if fitting:
+            plans = [plan_windows(box, (i, j, k), _fitted(overlap, (i, j, k))) for i, j, k in fitting]
+            return min(plans, key=lambda plan: (plan.voxels, len(plan.starts), plan.size))
+    i, j, k = (min(side) for side in sides)
+    return plan_windows(box, (i, j, k), _fitted(overlap, (i, j, k)))
+
+
+def _fitted(overlap: Shape3, size: Shape3) -> Shape3:
+    """``overlap``, but at most half of the window."""
+    i, j, k = (min(shared, side // 2) for shared, side in zip(overlap, size, strict=True))
+    return i, j, k
+
+
+def _sides(length: int, shared: int, step: int) -> list[int]:
+    """Sides of one, two, three, ... windows along ``length``, each a multiple of ``step``."""
+    sides = set()
+    for count in range(1, _MOST_ALONG + 1):
+        side = ceil(ceil((length + (count - 1) * shared) / count) / step) * step
+        if count > 1 and side < 2 * shared:
+            break
+        sides.add(side)
+        if side == step:
+            break
+    return sorted(sides)
+
+
+def plan_slices(
+    box: Shape3, patch_size: Shape3, overlap: float, slices: SlicesConfig, most_slices: int | None = None
+) -> WindowPlan:
+    """Windows that hold as many slices as are to be predicted at a time, and their neighbours.
+
+    In plane they have the sides and the ``overlap`` of training's patches; across, they
+    share neighbours only. ``box`` must hold all slices of the scan, since beyond a window
+    at its end there are zeros. ``most_slices`` to be predicted at a time, if given.
+    """
+    axis, halo = slices.axis, slices.halo
+    at_a_time = min(slices.at_a_time, most_slices or slices.at_a_time)
+    sides, shared = list(patch_size), list(overlap_voxels(patch_size, overlap))
+    sides[axis], shared[axis] = min(at_a_time + 2 * halo, box[axis]), 2 * halo
+    plan = plan_windows(box, (sides[0], sides[1], sides[2]), (shared[0], shared[1], shared[2]))
+    return replace(plan, across=axis, halo=halo)
+
+
+def _lcm(multiple: int, step: int) -> int:
+    return int(np.lcm(multiple, step))
+
+
+def _starts_along(length: int, side: int, step: int) -> list[int]:
+    if side >= length:
+        return [-((side - length) // 2)]
+    count = -(-(length - side) // step) + 1
+    return [min(index * step, length - side) for index in range(count)]
+
+
+def window_starts(size: Shape3, patch_size: Shape3, overlap: float) -> Iterator[Shape3]:
+    """The first voxel of every window, in order, so that windows cover ``size``.
+
+    Along each axis the step is ``patch * (1 - overlap)``, at least one voxel; the last
+    window is moved back to end with the volume.
+    """
+    shared = overlap_voxels(patch_size, overlap)
+    axes = [
+        _starts_along(length, side, side - by)
+        for length, side, by in zip(size, patch_size, shared, strict=True)
+    ]
+    yield from product(axes[0], axes[1], axes[2])
+
+
+def gaussian_weight(size: Shape3) -> NDArray[np.float32]:
+    """The weight of each voxel of a window, float32 [*size], largest at the centre and above 0."""
+    weight = np.ones(size, dtype=np.float32)
+    for axis, side in enumerate(size):
+        position = np.arange(side, dtype=np.float32) - (side - 1) / 2
+        profile = np.exp(-0.5 * (position / (GAUSSIAN_SIGMA * side)) ** 2).astype(np.float32)
+        weight *= profile.reshape([-1 if other == axis else 1 for other in range(3)])
+    return np.maximum(weight, np.float32(LEAST_WEIGHT))
+
+
+def take(image: NDArray[np.float32], start: Shape3, size: Shape3) -> NDArray[np.float32]:
+    """The window of ``image`` [I, J, K], 0 (the image's lowest value) where it lies beyond."""
+    inside = tuple(
+        slice(max(0, begin), max(0, min(begin + side, length)))
+        for begin, side, length in zip(start, size, image.shape, strict=True)
+    )
+    part = image[inside]
+    if part.shape == size:
+        return np.ascontiguousarray(part)
+    window = np.zeros(size, dtype=np.float32)
+    there = tuple(slice(s.start - begin, s.stop - begin) for s, begin in zip(inside, start, strict=True))
+    window[there] = part
+    return window
