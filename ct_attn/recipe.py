@@ -95,6 +95,8 @@ class OptimizerConfig(StrictModel):
     """Of ``step``."""
     patience_epochs: Size = 50
     """Of ``plateau``."""
+    lowest_rate: Amount = 0.0
+    """Of ``plateau``: the learning rate falls no further."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs in which the learning rate rises to its value (not with ``plateau``)."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
@@ -104,6 +106,8 @@ class OptimizerConfig(StrictModel):
 
     @model_validator(mode="after")
     def _warmup_has_an_end(self) -> OptimizerConfig:
+        if self.lowest_rate > self.learning_rate:
+            raise ValueError(f"lowest_rate: at most learning_rate ({self.learning_rate:g})")
         if self.warmup_epochs and self.schedule == "plateau":
             raise ValueError("warmup_epochs: not with schedule plateau, which follows the validation alone")
         return self
@@ -141,6 +145,10 @@ class TrainingConfig(StrictModel):
     """
     early_stopping_epochs: Size | None = None
     """Stop after so many epochs without a better validation."""
+    best_by: Literal["dsc", "loss"] = "dsc"
+    """What makes a validation better, for the model kept, ``plateau`` and early stopping: a higher
+    mean DSC, or a lower mean loss of the whole volumes.
+    """
     validate_every: Size = 10
     """Epochs between validations on whole volumes."""
     precision: Precision = "auto"
@@ -159,6 +167,11 @@ class TrainingConfig(StrictModel):
     """Processes that draw patches; 0 draws them in the training process."""
     augmentation: AugmentationConfig = AugmentationConfig()
     """Random changes to patches."""
+
+    @property
+    def monitored(self) -> tuple[str, Literal["min", "max"]]:
+        """The number that says which validation is better, and whether it is to be small or large."""
+        return ("dsc", "max") if self.best_by == "dsc" else ("validation_loss", "min")
 
     @model_validator(mode="after")
     def _epochs_fit(self) -> TrainingConfig:

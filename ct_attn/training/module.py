@@ -77,6 +77,9 @@ class SegmentationModule(LightningModule):
             self.recipe,
             n_values=self.recipe.n_outputs,
         )
+        if self.recipe.training.best_by == "loss":
+            loss = self.loss(logits[None], case["label"][0], case["known"])
+            self.log("validation_loss", loss, on_step=False, on_epoch=True, batch_size=1)
         logits = class_logits(logits, self.recipe.loss)
         dsc = dsc_per_class(logits.argmax(0), case["label"][0, 0], self.recipe.n_classes)
         known = case["known"][0, 1:].tolist()

@@ -46,10 +46,13 @@ def make_schedule(optimizer: Optimizer, training: TrainingConfig) -> dict[str, A
     config = training.optimizer
     if config.schedule == "plateau":
         patience = ceil(config.patience_epochs / training.validate_every)
-        plateau = ReduceLROnPlateau(optimizer, mode="max", factor=config.factor, patience=patience)
+        monitored, mode = training.monitored
+        plateau = ReduceLROnPlateau(
+            optimizer, mode=mode, factor=config.factor, patience=patience, min_lr=config.lowest_rate
+        )
         return {
             "scheduler": plateau,
-            "monitor": "dsc",
+            "monitor": monitored,
             "interval": "epoch",
             "frequency": training.validate_every,
         }

@@ -36,6 +36,7 @@ COUNTS = [
     ("additive_2d", GREY_4, 8_026_568),
     ("report_2d", (ONE_TARGET,), 8_135_745),
     ("report_2d", GREY_4, 8_134_788),
+    ("report_2d_schedule", (ONE_TARGET,), 8_135_745),
     # No count is published of these; so they were when written.
     ("article_2d", (), 31_916_528),
     ("guided_attention_2d", (), 39_796_144),
