@@ -48,7 +48,10 @@ class Checkpoint:
 
     def network(self) -> Segmenter:
         """The network with these weights, ready to predict (evaluation mode)."""
-        network = build_network(self.recipe.network, in_channels=1, n_classes=self.recipe.n_classes)
+        recipe = self.recipe
+        network = build_network(
+            recipe.network, in_channels=1, n_classes=recipe.n_outputs, slices=recipe.slices
+        )
         network.load_state_dict(dict(self.weights))
         return network.eval()
 

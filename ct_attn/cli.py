@@ -90,6 +90,9 @@ def phantom(
         1.0,
     ),
     slice_mm: Annotated[tuple[float, float], typer.Option(help="Range of the slice spacing.")] = (0.75, 5.0),
+    degrade: Annotated[
+        str, typer.Option(help="Worse scans: noise=2,blur_mm=1,streaks=40,slices=3,field_of_view=0.7.")
+    ] = "",
     jobs: Annotated[
         int, typer.Option(help="Processes that draw at a time; each takes about 1 GB.", min=1)
     ] = 1,
@@ -97,10 +100,18 @@ def phantom(
     """Make a synthetic abdominal CT cohort with exact labels."""
     from ct_attn.datasets.phantom.cohort import CohortConfig, make_cohort
     from ct_attn.datasets.phantom.config import PhantomConfig
+    from ct_attn.datasets.phantom.degradation import parse_degradation
 
     try:
         scans = PhantomConfig(in_plane_spacing_mm=pixel_mm, slice_spacing_mm=slice_mm)
-        config = CohortConfig(n_training=n_cases, n_test=n_test, n_folds=folds, seed=seed, phantom=scans)
+        config = CohortConfig(
+            n_training=n_cases,
+            n_test=n_test,
+            n_folds=folds,
+            seed=seed,
+            phantom=scans,
+            degradation=parse_degradation(degrade),
+        )
     except ValueError as error:
         raise UserError(
             "ct-attn phantom", expected="a cohort", found=str(error), remedy="change the numbers"

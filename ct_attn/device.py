@@ -74,5 +74,7 @@ def total_bytes(device: torch.device) -> float:
 
 
 def channels_last(network: Network) -> Network:
-    """``network`` with its weights laid out channels last, in which convolutions are fastest."""
-    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return] # torch's stubs lack it
+    """``network`` (in 2D or 3D) with its weights channels last, in which convolutions are fastest."""
+    flat = all(parameter.dim() < 5 for parameter in network.parameters())
+    layout = torch.channels_last if flat else torch.channels_last_3d
+    return network.to(memory_format=layout)  # type: ignore[call-overload,no-any-return] # torch's stubs lack it

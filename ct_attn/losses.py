@@ -1,16 +1,21 @@
-"""The Sørensen-Dice loss, alone or with cross-entropy, for whole and partial labels.
+"""The Sørensen-Dice loss and cross-entropy, alone or summed, for whole and partial labels.
 
 Partial labels: a case that doesn't fully label a class has True nowhere in ``known``
 for it. There, a voxel labelled 0 may be background or any such class, so what the
 network must raise is the sum of their probabilities (marginal loss: Shi et al. 2021,
 arXiv 2007.03868; Fang and Yan 2020, arXiv 2001.00208). Voxels that carry the label of a
 half-labelled class count as usual; the class's own Dice term leaves the case out.
+
+With sigmoids every organ is predicted for itself, background is what is no organ, and
+the cross-entropy is the binary one. An organ that a case doesn't label in full is then
+left out of both terms, but for the cross-entropy where a voxel carries a label.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ct_attn.loss_config import LossConfig
 
@@ -34,26 +39,42 @@ class SegmentationLoss(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
         """The loss (a scalar) of ``logits`` [B, C, ...] for ``labels`` [B, ...], codes below C.
 
-        ``known`` bool [B, C]: which classes each case labels in full; None: all.
+        With sigmoids, ``logits`` lack the background's. ``known`` bool [B, C]: which
+        classes each case labels in full; None: all.
         """
         config = self.config
+        sigmoid = config.activation == "sigmoid"
         if known is None:
-            known = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+            n_classes = logits.shape[1] + sigmoid
+            known = torch.ones(len(logits), n_classes, dtype=torch.bool, device=logits.device)
+        entropy_of = binary_cross_entropy if sigmoid else marginal_cross_entropy
         with torch.autocast(logits.device.type, enabled=False):
-            loss = 1 - mean_dice(logits.float(), labels.long(), known, config)
+            logits, labels = logits.float(), labels.long()
+            loss = logits.sum() * 0
+            if config.dice_weight:
+                loss = loss + config.dice_weight * (1 - mean_dice(logits, labels, known, config))
             if config.cross_entropy_weight:
-                entropy = marginal_cross_entropy(logits.float(), labels.long(), known)
-                loss = loss + config.cross_entropy_weight * entropy
+                loss = loss + config.cross_entropy_weight * entropy_of(logits, labels, known)
         return loss
+
+
+def class_logits(outputs: Tensor, config: LossConfig) -> Tensor:
+    """Logits [C, ...] of all classes, whose largest is the mask's, of a network's ``outputs``.
+
+    With sigmoids, background is put in front with 0: the logit of probability 0.5.
+    """
+    if config.activation == "softmax":
+        return outputs
+    return torch.cat([torch.zeros_like(outputs[:1]), outputs])
 
 
 def mean_dice(logits: Tensor, labels: Tensor, known: Tensor, config: LossConfig) -> Tensor:
     """The mean of :func:`sorensen_dice` over the classes that some case labels in full.
 
-    With ``include_background`` off and no organ known, there is nothing to score: 1.
+    Where no organ is known and background doesn't count, there is nothing to score: 1.
     """
     scores, counted = sorensen_dice(logits, labels, known, config)
-    if not config.include_background:
+    if not config.include_background and config.activation == "softmax":
         scores, counted = scores[..., 1:], counted[..., 1:]
     return (scores * counted).sum() / counted.sum() if counted.any() else logits.sum() * 0 + 1
 
@@ -61,12 +82,17 @@ def mean_dice(logits: Tensor, labels: Tensor, known: Tensor, config: LossConfig)
 def sorensen_dice(logits: Tensor, labels: Tensor, known: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
     """D of every class, and which of them count (where some case knows the class).
 
-    Both are [C], or [B, C] where the sums run over each image.
+    Both are [C], or [B, C] where the sums run over each image; with sigmoids without
+    background.
     """
-    truth = _one_hot(labels, logits.shape[1]).to(logits.dtype)
-    p = torch.softmax(logits, dim=1)
+    truth = _one_hot(labels, known.shape[1]).to(logits.dtype)
+    if config.activation == "sigmoid":
+        p, truth, known = torch.sigmoid(logits), truth[:, 1:], known[:, 1:]
+    else:
+        p = torch.softmax(logits, dim=1)
+        if not known.all():
+            p = _with_marginal_background(p, truth, known)
     if not known.all():
-        p = _with_marginal_background(p, truth, known)
         of_known = known.reshape(*known.shape, *[1] * (p.ndim - 2))
         p, truth = p * of_known, truth * of_known
     over = list(range(2, p.ndim)) if config.sums_over == "image" else [0, *range(2, p.ndim)]
@@ -87,6 +113,19 @@ def marginal_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Ten
     allowed = _one_hot(labels, logits.shape[1]) | (unknown & (labels == 0).unsqueeze(1))
     hit = logits.masked_fill(~allowed, -torch.inf).logsumexp(dim=1)
     return (logits.logsumexp(dim=1) - hit).mean()
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    """The mean over organs and voxels of -log of the probability of being in, or not in, the organ.
+
+    ``logits`` [B, C - 1, ...], ``labels`` [B, ...], ``known`` [B, C]. Of an organ that a case
+    doesn't label in full, only voxels count that carry a label, its own or another's.
+    """
+    truth = _one_hot(labels, known.shape[1])[:, 1:].to(logits.dtype)
+    of_known = known[:, 1:].reshape(len(known), -1, *[1] * (logits.ndim - 2))
+    counts = (of_known | (labels > 0).unsqueeze(1)).to(logits.dtype)
+    entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return (entropy * counts).sum() / counts.sum().clamp(min=1)
 
 
 def _one_hot(labels: Tensor, n_classes: int) -> Tensor:

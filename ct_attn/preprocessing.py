@@ -25,8 +25,10 @@ SpacingMm = Annotated[float, Field(gt=0)]
 class PreprocessingConfig(StrictModel):
     """How a scan becomes a network's input, the same for training and inference."""
 
-    spacing_mm: tuple[SpacingMm, SpacingMm, SpacingMm] = (2.0, 2.0, 2.0)
-    """Voxel size of the working grid along R, A and S."""
+    spacing_mm: tuple[SpacingMm | None, SpacingMm | None, SpacingMm | None] = (2.0, 2.0, 2.0)
+    """Voxel size of the working grid along R, A and S. null keeps the scan's own: across slices,
+    which are resampled in plane only.
+    """
     hu_window: tuple[float, float] = (-160.0, 240.0)
     """HU that become 0 and 1; values outside are clipped."""
     antialias: bool = True
@@ -88,8 +90,10 @@ def working_grid(source: Grid, config: PreprocessingConfig) -> Grid:
     """The grid a network sees of a scan on ``source``."""
     canonical = _canonical_grid(source)
     directions = _closest_rotation(canonical.directions)
-    spacing_mm = np.array(config.spacing_mm)
-    extent_mm = np.array(canonical.shape) * np.array(canonical.spacing_mm)
+    own_mm = np.array(canonical.spacing_mm)
+    wanted = zip(config.spacing_mm, own_mm, strict=True)
+    spacing_mm = np.array([own if step is None else step for step, own in wanted])
+    extent_mm = np.array(canonical.shape) * own_mm
     sizes = np.maximum(1, np.round(extent_mm / spacing_mm)).astype(int)
     affine = np.eye(4)
     affine[:3, :3] = directions * spacing_mm

@@ -17,7 +17,7 @@ from ct_attn import atomic
 from ct_attn.errors import UserError
 from ct_attn.labels import PAPER_TARGETS, LabelScheme, mirrored_codes
 from ct_attn.loss_config import LossConfig
-from ct_attn.network.configs import AttentionUNetConfig, NetworkConfig
+from ct_attn.network.configs import AttentionUNetConfig, NetworkConfig, SlicesConfig
 from ct_attn.preprocessing import PreprocessingConfig
 from ct_attn.strict_model import StrictModel, describe_validation_error
 
@@ -95,6 +95,8 @@ class OptimizerConfig(StrictModel):
     """Of ``step``."""
     patience_epochs: Size = 50
     """Of ``plateau``."""
+    lowest_rate: Amount = 0.0
+    """Of ``plateau``: the learning rate falls no further."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs in which the learning rate rises to its value (not with ``plateau``)."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
@@ -104,6 +106,8 @@ class OptimizerConfig(StrictModel):
 
     @model_validator(mode="after")
     def _warmup_has_an_end(self) -> OptimizerConfig:
+        if self.lowest_rate > self.learning_rate:
+            raise ValueError(f"lowest_rate: at most learning_rate ({self.learning_rate:g})")
         if self.warmup_epochs and self.schedule == "plateau":
             raise ValueError("warmup_epochs: not with schedule plateau, which follows the validation alone")
         return self
@@ -141,6 +145,10 @@ class TrainingConfig(StrictModel):
     """
     early_stopping_epochs: Size | None = None
     """Stop after so many epochs without a better validation."""
+    best_by: Literal["dsc", "loss"] = "dsc"
+    """What makes a validation better, for the model kept, ``plateau`` and early stopping: a higher
+    mean DSC, or a lower mean loss of the whole volumes.
+    """
     validate_every: Size = 10
     """Epochs between validations on whole volumes."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -163,6 +171,11 @@ class TrainingConfig(StrictModel):
     """Processes that draw patches; 0 draws them in the training process."""
     augmentation: AugmentationConfig = AugmentationConfig()
     """Random changes to patches."""
+
+    @property
+    def monitored(self) -> tuple[str, Literal["min", "max"]]:
+        """The number that says which validation is better, and whether it is to be small or large."""
+        return ("dsc", "max") if self.best_by == "dsc" else ("validation_loss", "min")
 
     @model_validator(mode="after")
     def _epochs_fit(self) -> TrainingConfig:
@@ -203,6 +216,8 @@ class Recipe(StrictModel):
     """How a scan becomes a network's input."""
     network: NetworkConfig = AttentionUNetConfig()
     """What is trained; its ``kind`` decides which fields it has."""
+    slices: SlicesConfig | None = None
+    """Train and predict slices rather than volumes; for networks with ``dims: 2``, and only those."""
     loss: LossConfig = LossConfig()
     """What training minimises."""
     training: TrainingConfig = TrainingConfig()
@@ -220,15 +235,28 @@ class Recipe(StrictModel):
                 mirrored_codes(self.label_scheme)
             except ValueError as error:
                 raise ValueError(f"training.augmentation.flip_axes: no R, for {error}") from error
-        if self.network.dims != 3:
-            raise ValueError(
-                "network.dims: a recipe trains on volumes, so the network must have 3 dimensions"
-            )
+        self._require_volumes_or_slices()
+        patch = self.training.patch_size
+        axes = self.slices.order[:2] if self.slices else (0, 1, 2)
         try:
-            self.network.require_size(self.training.patch_size)
+            self.network.require_size(tuple(patch[axis] for axis in axes))
         except ValueError as error:
             raise ValueError(f"training.patch_size: for this network {error}") from error
         return self
+
+    def _require_volumes_or_slices(self) -> None:
+        """Raise :class:`ValueError` where a 2D network has no slices, or slices no 2D network."""
+        across = None if self.slices is None else self.slices.axis
+        if across is None and self.network.dims != 3:
+            raise ValueError(
+                "network.dims: a network of 2 dimensions sees slices: add a section slices, or take dims 3"
+            )
+        if across is not None and self.network.dims != 2:
+            raise ValueError("network.dims: slices need a network with dims: 2")
+        for axis, step in enumerate(self.preprocessing.spacing_mm):
+            if (step is None) != (axis == across):
+                expected = "null, for the axis across slices" if axis == across else "a number"
+                raise ValueError(f"preprocessing.spacing_mm: expected {expected}, along {'RAS'[axis]}")
 
     @property
     def label_scheme(self) -> LabelScheme:
@@ -239,6 +267,19 @@ class Recipe(StrictModel):
     def n_classes(self) -> int:
         """The targets and background."""
         return len(self.targets) + 1
+
+    @property
+    def size_multiple(self) -> tuple[int, int, int]:
+        """What the sides of a window along R, A and S must be multiples of."""
+        sides = list(self.network.size_multiple)
+        if self.slices is not None:
+            sides.insert(self.slices.axis, 1)
+        return sides[0], sides[1], sides[2]
+
+    @property
+    def n_outputs(self) -> int:
+        """Channels the network ends in: the classes, or with sigmoids the targets alone."""
+        return self.n_classes if self.loss.activation == "softmax" else len(self.targets)
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -63,6 +63,14 @@ def blended(
         yield layer.finish(plan.box[2] if last else layers[number + 1][0][2], wanted)
 
 
+def _weight(plan: WindowPlan) -> Image:
+    """The weight of each voxel of a window; slices that are taken one by one weigh the same."""
+    sides = list(plan.size)
+    if plan.across is not None:
+        sides[plan.across] = 1
+    return np.broadcast_to(gaussian_weight((sides[0], sides[1], sides[2])), plan.size)
+
+
 #: Logits of voxels that nobody looked at: the chance of any organ there is below 1e-20.
 CERTAIN = 50.0
 
@@ -78,17 +86,20 @@ class _Layer:
         self.plan = plan
         self.agreement = agreement
         self.first = 0  # slice of the box
-        self.weight = gaussian_weight(plan.size)
+        self.weight = _weight(plan)
         self.depth = min(plan.size[2], plan.box[2])
         self.weights = np.zeros((*plan.box[:2], self.depth), dtype=np.float32)
         self.sums = np.zeros((n_classes, *self.weights.shape), dtype=np.float32)
 
     def inside(self, start: Shape3) -> tuple[slice, ...]:
-        """The part of the box that the window at ``start`` covers."""
-        return tuple(
-            slice(max(0, begin), min(begin + side, length))
-            for begin, side, length in zip(start, self.plan.size, self.plan.box, strict=True)
-        )
+        """The part of the box that the window at ``start`` covers, where it counts."""
+        parts = []
+        for axis, (begin, side, length) in enumerate(zip(start, self.plan.size, self.plan.box, strict=True)):
+            halo = self.plan.halo if axis == self.plan.across else 0
+            first = begin + halo if begin > 0 else 0
+            last = begin + side - halo if begin + side < length else length
+            parts.append(slice(first, last))
+        return tuple(parts)
 
     def add(self, start: Shape3, logits: NDArray[np.float32]) -> None:
         i, j, k = self.inside(start)

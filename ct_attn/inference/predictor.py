@@ -21,7 +21,7 @@ from ct_attn.inference.body import body_box, find_body
 from ct_attn.inference.memory import Need, need
 from ct_attn.inference.options import DEFAULTS, InferenceOptions, Prediction
 from ct_attn.inference.restore import Restorer
-from ct_attn.inference.windows import WindowPlan, choose_windows, overlap_voxels, plan_windows
+from ct_attn.inference.windows import WindowPlan, choose_windows, overlap_voxels, plan_slices, plan_windows
 from ct_attn.labels import LabelScheme, mirrored_codes
 from ct_attn.model_file import ModelFile, read_model_file
 from ct_attn.preprocessing import Prepared, PreprocessingConfig, resampled, scaled, working_grid
@@ -170,7 +170,8 @@ class Predictor:
             volume.grid,
             box=box,
             n_values=len(self.scheme.names) if probabilities else 0,
-            softmax=True,
+            softmax=self.recipe.loss.activation == "softmax",
+            sigmoid=self.recipe.loss.activation == "sigmoid",
         )
         clock.lap("resampling")
         origin = (box[0].start, box[1].start, box[2].start)
@@ -203,14 +204,21 @@ class Predictor:
         for backend in self.backends:
             for axes in self._flips:
                 copy = np.ascontiguousarray(np.flip(window, axes))
-                logits = np.flip(backend.logits(copy[None, None])[0], tuple(axis + 1 for axis in axes))
+                logits = self._of_classes(backend.logits(copy[None, None])[0])
+                logits = np.flip(logits, tuple(axis + 1 for axis in axes))
                 yield logits[list(self._mirrored)] if 0 in axes else logits
+
+    def _of_classes(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of all classes; sigmoids get background's in front, 0 for the probability 0.5."""
+        if self.recipe.loss.activation == "softmax":
+            return outputs
+        return np.concatenate([np.zeros_like(outputs[:1]), outputs])
 
     @property
     def _multiple(self) -> Shape3:
         """What sides of windows must be multiples of, for all models."""
         recipes = [model.recipe for model in self.models] or [self.recipe]
-        i, j, k = np.lcm.reduce([recipe.network.size_multiple for recipe in recipes])
+        i, j, k = np.lcm.reduce([recipe.size_multiple for recipe in recipes])
         return int(i), int(j), int(k)
 
     def _need(self, scan: Grid, working: Grid) -> Need:
@@ -222,7 +230,16 @@ class Predictor:
         """The windows for ``box``: of the training's size where what a network says depends on it."""
         patch, multiple = self.recipe.training.patch_size, self._multiple
         share = _FAST_OVERLAP if self.options.fast else self.recipe.inference.overlap
-        overlap = overlap_voxels(patch, min(share, self.recipe.inference.overlap))
+        share = min(share, self.recipe.inference.overlap)
+        overlap = overlap_voxels(patch, share)
+        slices = self.recipe.slices
+        if slices is not None:
+            thinnest = [
+                1 + 2 * slices.halo if axis == slices.axis else side for axis, side in enumerate(patch)
+            ]
+            most = needed.windows_within(self.options.memory_bytes, (thinnest[0], thinnest[1], thinnest[2]))
+            room = most // self._shrunk * thinnest[slices.axis] // prod(thinnest) - 2 * slices.halo
+            return plan_slices(box, patch, share, slices, most_slices=max(1, room))
         if self.recipe.network.depends_on_window:
             needed.windows_within(self.options.memory_bytes, patch)
             return plan_windows(box, patch, overlap)
@@ -232,16 +249,23 @@ class Predictor:
     def _placed(self, body: NDArray[np.bool_], needed: Need) -> tuple[WindowPlan, Box]:
         """The windows, and the box they cover: the body's, grown to a window's size where there is more."""
         box = body_box(body)
+        slices = self.recipe.slices
+        if slices is not None:  # every slice has its neighbours
+            sides = list(box)
+            sides[slices.axis] = slice(0, body.shape[slices.axis])
+            box = (sides[0], sides[1], sides[2])
         plan = self._plan(_size(box), needed)
         i, j, k = (
             _grown(side, window, length)
             for side, window, length in zip(box, plan.size, body.shape, strict=True)
         )
-        return plan_windows(_size((i, j, k)), plan.size, plan.overlap), (i, j, k)
+        grown = plan_windows(_size((i, j, k)), plan.size, plan.overlap)
+        return replace(grown, across=plan.across, halo=plan.halo), (i, j, k)
 
     def _shrink(self, error: OutOfMemoryError, notes: list[str]) -> None:
         """Go on with smaller windows, and at last on the CPU."""
-        smaller = not self.recipe.network.depends_on_window and self._shrunk < _MOST_SHRUNK
+        fixed = self.recipe.network.depends_on_window and self.recipe.slices is None
+        smaller = not fixed and self._shrunk < _MOST_SHRUNK
         if not smaller and (not self.models or self.options.device == "cpu"):
             raise UserError(
                 self.recipe.name,
@@ -279,9 +303,11 @@ def _coarser(recipe: Recipe) -> PreprocessingConfig:
     """The working grid on which organs look as small as training's zoom ever showed them."""
     augmentation = recipe.training.augmentation
     zoom = max(1.0, augmentation.zoom[1]) if augmentation.affine_probability else 1.0
-    i, j, k = recipe.preprocessing.spacing_mm
     # Training zooms in plane; along the slices organs may not shrink.
-    return recipe.preprocessing.model_copy(update={"spacing_mm": (i * zoom, j * zoom, k)})
+    in_plane = recipe.slices.order[:2] if recipe.slices else (0, 1)
+    steps = enumerate(recipe.preprocessing.spacing_mm)
+    coarser = tuple(step * zoom if step is not None and axis in in_plane else step for axis, step in steps)
+    return recipe.preprocessing.model_copy(update={"spacing_mm": coarser})
 
 
 def _flips(scheme: LabelScheme | None) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
@@ -300,7 +326,7 @@ def _flips(scheme: LabelScheme | None) -> tuple[list[tuple[int, ...]], tuple[int
 
 
 def _require_alike(first: ModelFile, other: ModelFile) -> None:
-    for part in ("targets", "preprocessing"):
+    for part in ("targets", "preprocessing", "slices"):
         if getattr(first.recipe, part) != getattr(other.recipe, part):
             raise UserError(
                 other.path,

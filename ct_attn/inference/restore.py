@@ -58,6 +58,7 @@ class Restorer:
         n_values: int = 0,
         mask: bool = True,
         softmax: bool = False,
+        sigmoid: bool = False,
     ) -> None:
         self.scan = scan
         self.mapping = np.linalg.inv(working.affine) @ scan.affine
@@ -77,6 +78,7 @@ class Restorer:
         self.labels = np.zeros(scan.shape if mask else (0, 0, 0), dtype=np.uint8, order="F")
         self.values = np.zeros((n_values, *(scan.shape if n_values else (0, 0, 0))), dtype=np.float32)
         self.softmax = softmax
+        self.sigmoid = sigmoid
         self.held: Values | None = None
         self.first = 0
 
@@ -173,7 +175,7 @@ class Restorer:
         if self.labels.size:
             self.labels[place] = largest(sampled).transpose(order)
         if self.values.size:
-            kept = _softmax(sampled) if self.softmax else sampled
+            kept = _softmax(sampled) if self.softmax else _sigmoid(sampled) if self.sigmoid else sampled
             kept = kept[len(kept) - len(self.values) :]
             self.values[(slice(None), *place)] = kept.transpose(0, *(1 + axis for axis in order))
 
@@ -233,3 +235,8 @@ def _unanimous(labels: NDArray[np.uint8]) -> bool:
 def _softmax(logits: Values) -> Values:
     raised = np.exp(logits - logits.max(axis=0))
     return np.asarray(raised / raised.sum(axis=0))
+
+
+def _sigmoid(logits: Values) -> Values:
+    """Of every class for itself; background's logit is 0, or certain where nobody looked."""
+    return np.asarray(1 / (1 + np.exp(np.clip(logits[:1] - logits, -80, 80))), dtype=np.float32)

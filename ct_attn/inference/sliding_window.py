@@ -4,14 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ct_attn.inference.windows import gaussian_weight, window_starts
+from ct_attn.inference.blending import blended
+from ct_attn.inference.windows import gaussian_weight, plan_slices, window_starts
+from ct_attn.recipe import Recipe
 from ct_attn.volume import Shape3
 
 Predict = Callable[[Tensor], Tensor]
+
+
+def over_windows(network: Predict, image: Tensor, recipe: Recipe, *, n_values: int) -> Tensor:
+    """The ``n_values`` maps that ``network`` makes of ``image`` [I, J, K], prepared as ``recipe`` says.
+
+    Float32 [n_values, I, J, K], from windows of volumes or of slices.
+    """
+    patch, overlap = recipe.training.patch_size, recipe.inference.overlap
+    if recipe.slices is None:
+        return sliding_window_logits(network, image, patch_size=patch, overlap=overlap)
+
+    def members(window: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        values = network(torch.from_numpy(window)[None, None].to(image.device))[0]
+        return [values.float().cpu().numpy()]
+
+    i, j, k = image.shape
+    plan = plan_slices((i, j, k), patch, overlap, recipe.slices)
+    slabs = blended(members, image.cpu().numpy(), plan, n_classes=n_values)
+    return torch.from_numpy(np.concatenate([slab.values for slab in slabs], axis=3)).to(image.device)
 
 
 def sliding_window_logits(

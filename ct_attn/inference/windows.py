@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_attn.network.configs import SlicesConfig
 from ct_attn.volume import Shape3
 
 #: Standard deviation of the blending weight in window sides, as MONAI and nnU-Net take it.
@@ -32,13 +33,17 @@ class WindowPlan:
     """Windows of ``size`` voxels that begin at ``starts``, by slices first, in a box of ``box`` voxels.
 
     Starts count from the box's first voxel and may lie before it: a window may be larger
-    than the box, which then lies in its middle.
+    than the box, which then lies in its middle. Along the axis ``across`` slices that a
+    network takes one by one, a voxel counts where ``halo`` slices on either side are in the
+    window too, or there are none.
     """
 
     size: Shape3
     starts: tuple[Shape3, ...]
     box: Shape3
     overlap: Shape3
+    across: int | None = None
+    halo: int = 0
 
     @property
     def voxels(self) -> int:
@@ -104,6 +109,23 @@ def _sides(length: int, shared: int, step: int) -> list[int]:
         if side == step:
             break
     return sorted(sides)
+
+
+def plan_slices(
+    box: Shape3, patch_size: Shape3, overlap: float, slices: SlicesConfig, most_slices: int | None = None
+) -> WindowPlan:
+    """Windows that hold as many slices as are to be predicted at a time, and their neighbours.
+
+    In plane they have the sides and the ``overlap`` of training's patches; across, they
+    share neighbours only. ``box`` must hold all slices of the scan, since beyond a window
+    at its end there are zeros. ``most_slices`` to be predicted at a time, if given.
+    """
+    axis, halo = slices.axis, slices.halo
+    at_a_time = min(slices.at_a_time, most_slices or slices.at_a_time)
+    sides, shared = list(patch_size), list(overlap_voxels(patch_size, overlap))
+    sides[axis], shared[axis] = min(at_a_time + 2 * halo, box[axis]), 2 * halo
+    plan = plan_windows(box, (sides[0], sides[1], sides[2]), (shared[0], shared[1], shared[2]))
+    return replace(plan, across=axis, halo=halo)
 
 
 def _lcm(multiple: int, step: int) -> int:

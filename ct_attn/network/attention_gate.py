@@ -14,20 +14,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ct_attn.network.blocks import RELEASED, ConvNormReLU, Layers, Sides
-from ct_attn.network.configs import GateActivation
+from ct_attn.network.blocks import RELEASED, ConvNormReLU, Layers
+from ct_attn.network.configs import GateForm, GatePart
+
+AS_RELEASED = GateForm()
 
 
 class AdditiveAttention(nn.Module):
     """alpha and what passes it: one gate, up to the convolution that follows it.
 
-    ``theta`` (W_x) is a convolution without bias over blocks of ``stride`` voxels (2x2x2
-    as released; 1 computes alpha on the skip's own grid), ``phi`` (W_g) a 1x1x1
-    convolution with bias, ``psi`` maps to one channel; the intermediate channels are as
-    many as the skip's. ``transform`` (W in the released code) is a 1x1x1 convolution and
-    normalisation of the gated skip. ``activation`` turns q into alpha: ``sigmoid``;
-    ``softmax`` over all voxels of the coarse grid, on which alpha then sums to 1; or
-    ``none``, alpha = q.
+    ``theta`` (W_x) goes over blocks of the skip's voxels: a convolution without bias, as
+    released, or with one where it is pooled or normalised, as the other write-ups have it.
+    ``phi`` (W_g) is a 1x1x1 convolution with bias, ``psi`` maps to alpha's channels.
+    ``transform`` is W of the released code.
     """
 
     def __init__(
@@ -35,19 +34,49 @@ class AdditiveAttention(nn.Module):
         skip_channels: int,
         gating_channels: int,
         *,
-        stride: Sides = 2,
-        activation: GateActivation = "sigmoid",
+        form: GateForm = AS_RELEASED,
         layers: Layers = RELEASED,
     ) -> None:
         super().__init__()
-        self.activation = activation
+        self.form = form
         self.layers = layers
-        self.theta = layers.strided(skip_channels, skip_channels, stride)
-        self.phi = layers.convolution(gating_channels, skip_channels, 1)
-        self.psi = layers.convolution(skip_channels, 1, 1)
-        self.transform = nn.Sequential(
-            layers.convolution(skip_channels, skip_channels, 1), layers.normalisation(skip_channels)
+        inner = max(1, skip_channels // form.inner_share)
+        alphas = skip_channels if form.coefficients == "per_channel" else 1
+        self.signal = (
+            ConvNormReLU(gating_channels, gating_channels, kernel_size=1, layers=layers)
+            if form.own_signal
+            else nn.Identity()
         )
+        self.theta = self._theta(skip_channels, inner)
+        self.phi = self._part("phi", gating_channels, inner)
+        self.psi = self._part("psi", inner, alphas)
+        self.raiser = (
+            layers.transposed(1, skip_channels, form.stride)
+            if form.coefficients == "raised"
+            else nn.Identity()
+        )
+        self.transform = (
+            nn.Identity()
+            if form.output == "plain"
+            else nn.Sequential(
+                layers.convolution(skip_channels, skip_channels, 1), layers.normalisation(skip_channels)
+            )
+        )
+
+    def _theta(self, skip_channels: int, inner: int) -> nn.Module:
+        form, layers = self.form, self.layers
+        if form.theta == "pooled":
+            return nn.Sequential(layers.pooling(form.stride), self._part("theta", skip_channels, inner))
+        if "theta" in form.norms:
+            strided = layers.strided(skip_channels, inner, form.stride, bias=True)
+            return nn.Sequential(strided, layers.normalisation(inner))
+        return layers.strided(skip_channels, inner, form.stride)
+
+    def _part(self, name: GatePart, in_channels: int, out_channels: int) -> nn.Module:
+        convolution = self.layers.convolution(in_channels, out_channels, 1)
+        if name not in self.form.norms:
+            return convolution
+        return nn.Sequential(convolution, self.layers.normalisation(out_channels))
 
     def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
         """W(alpha x) [B, C, i, j, k] of ``skip`` [B, C, i, j, k] and ``gating`` [B, G, i', j', k']."""
@@ -58,22 +87,30 @@ class AdditiveAttention(nn.Module):
         return passed
 
     def coefficients(self, skip: Tensor, gating: Tensor) -> Tensor:
-        """alpha [B, 1, i, j, k] on the skip's grid; in (0, 1) with a sigmoid."""
+        """alpha [B, 1 or C, i, j, k] on the skip's grid; in (0, 1) with a sigmoid, unless raised."""
         theta = self.theta(skip)
-        phi = self.layers.resample(self.phi(gating), tuple(theta.shape[2:]))
+        size = tuple(theta.shape[2:])
+        gating = self.signal(gating)
+        if "phi" in self.form.norms:  # normalised over the grid on which it is added
+            phi = self.phi(self.layers.resample(gating, size))
+        else:  # the same either way, and cheaper on the coarse grid
+            phi = self.layers.resample(self.phi(gating), size)
         alpha = self._activated(self.psi(torch.relu(theta + phi)))
-        return self.layers.resample(alpha, tuple(skip.shape[2:]))
+        return self.layers.resample(self.raiser(alpha), tuple(skip.shape[2:]))
 
     def _activated(self, q: Tensor) -> Tensor:
-        if self.activation == "sigmoid":
+        if self.form.activation == "sigmoid":
             return torch.sigmoid(q)
-        return torch.softmax(q.flatten(1), dim=1).reshape(q.shape) if self.activation == "softmax" else q
+        if self.form.activation == "none":
+            return q
+        return torch.softmax(q.flatten(2), dim=2).reshape(q.shape)
 
 
 class AttentionGate(AdditiveAttention):
-    """One gate per skip, then ``combine``: 1x1x1 convolution, normalisation, activation.
+    """One gate per skip, then (unless its form leaves it out) ``combine``.
 
-    As the released single-attention network has it.
+    That is a 1x1x1 convolution, normalisation, activation, as the released
+    single-attention network has it.
     """
 
     def __init__(
@@ -81,17 +118,24 @@ class AttentionGate(AdditiveAttention):
         skip_channels: int,
         gating_channels: int,
         *,
-        stride: Sides = 2,
-        activation: GateActivation = "sigmoid",
+        form: GateForm = AS_RELEASED,
         layers: Layers = RELEASED,
     ) -> None:
-        super().__init__(skip_channels, gating_channels, stride=stride, activation=activation, layers=layers)
-        self.combine = ConvNormReLU(skip_channels, skip_channels, kernel_size=1, layers=layers)
+        super().__init__(skip_channels, gating_channels, form=form, layers=layers)
+        self.combine = (
+            ConvNormReLU(skip_channels, skip_channels, kernel_size=1, layers=layers)
+            if form.output == "combined"
+            else nn.Identity()
+        )
 
     def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
         """The gated skip [B, C, i, j, k] of ``skip`` [B, C, i, j, k] and ``gating`` [B, G, i', j', k']."""
         gated: Tensor = self.combine(self.attend(skip, gating))
         return gated
+
+    def maps(self, skip: Tensor, gating: Tensor) -> Tensor:
+        """alpha as one map [B, 1, i, j, k]: the mean over its channels where it has several."""
+        return self.coefficients(skip, gating).mean(dim=1, keepdim=True)
 
 
 class MultiAttentionGate(nn.Module):
@@ -105,16 +149,12 @@ class MultiAttentionGate(nn.Module):
         skip_channels: int,
         gating_channels: int,
         *,
-        stride: Sides = 2,
-        activation: GateActivation = "sigmoid",
+        form: GateForm = AS_RELEASED,
         layers: Layers = RELEASED,
     ) -> None:
         super().__init__()
         self.attentions = nn.ModuleList(
-            AdditiveAttention(
-                skip_channels, gating_channels, stride=stride, activation=activation, layers=layers
-            )
-            for _ in range(2)
+            AdditiveAttention(skip_channels, gating_channels, form=form, layers=layers) for _ in range(2)
         )
         self.combine = ConvNormReLU(2 * skip_channels, skip_channels, kernel_size=1, layers=layers)
 
@@ -125,12 +165,16 @@ class MultiAttentionGate(nn.Module):
         return gated
 
     def coefficients(self, skip: Tensor, gating: Tensor) -> Tensor:
-        """alpha of both gates, [B, 2, i, j, k] on the skip's grid."""
-        alphas: list[Tensor] = []
-        for attention in self.attentions:
-            assert isinstance(attention, AdditiveAttention)
-            alphas.append(attention.coefficients(skip, gating))
-        return torch.cat(alphas, dim=1)
+        """alpha of both gates, [B, 2, i, j, k] on the skip's grid, or [B, 2C, i, j, k] per channel."""
+        return torch.cat([each.coefficients(skip, gating) for each in self._gates()], dim=1)
+
+    def maps(self, skip: Tensor, gating: Tensor) -> Tensor:
+        """alpha of both gates as one map each, [B, 2, i, j, k]."""
+        alphas = [each.coefficients(skip, gating) for each in self._gates()]
+        return torch.cat([alpha.mean(dim=1, keepdim=True) for alpha in alphas], dim=1)
+
+    def _gates(self) -> list[AdditiveAttention]:
+        return [attention for attention in self.attentions if isinstance(attention, AdditiveAttention)]
 
 
 class Highway(nn.Module):

@@ -32,7 +32,7 @@ class AttentionUNet(UNet):
         super().__init__(config, in_channels=in_channels, n_classes=n_classes)
         self.gated_levels = config.gated_levels
         self.gates_per_skip = config.gates_per_skip
-        self.shared_signal = config.gating_signal == "shared"
+        self.signal_from = config.gating_signal
         self._build_gates(config)
         for part in (self.gating, self.gates, self.highways):
             initialise(part)
@@ -43,18 +43,19 @@ class AttentionUNet(UNet):
 
     def _build_gates(self, config: GatesConfig) -> None:
         widths, layers = config.widths, config.layers
-        signal = widths[-2] if self.shared_signal else widths[-1]
+        shared = self.signal_from == "shared"
+        signal = widths[-2] if shared else widths[-1]
         gate = AttentionGate if config.gates_per_skip == 1 else MultiAttentionGate
-        from_center = self.shared_signal or self.gated_levels[-1] == len(widths) - 2
+        deepest_gated = self.gated_levels[-1] == len(widths) - 2
+        from_center = shared or (self.signal_from == "per_level" and deepest_gated)
         self.gating = (
             ConvNormReLU(widths[-1], signal, kernel_size=1, layers=layers) if from_center else nn.Identity()
         )
         self.gates = nn.ModuleList(
             gate(
                 widths[level],
-                signal if self.shared_signal else widths[level + 1],
-                stride=config.pool_sizes[level] if config.gate_grid == "coarse" else 1,
-                activation=config.gate_activation,
+                signal if shared else widths[level + 1],
+                form=config.gate_form(level),
                 layers=layers,
             )
             for level in self.gated_levels
@@ -82,8 +83,10 @@ class AttentionUNet(UNet):
 
     def gating_signal(self, level: int, below: Tensor, from_center: Tensor) -> Tensor:
         """What drives the gate of ``level``; ``below`` are the features one level down."""
+        if self.signal_from == "shared":
+            return from_center
         deepest = level == len(self.decoder) - 1
-        return from_center if self.shared_signal or deepest else below
+        return from_center if deepest and self.signal_from == "per_level" else below
 
     def _gated(self, level: int) -> Callable[[Tensor, Tensor], Tensor]:
         """The gate of ``level`` with its highway, if there is one."""
@@ -112,7 +115,8 @@ class AttentionUNet(UNet):
         """alpha of every gated level (0 the finest) for ``image`` [B, in_channels, I, J, K].
 
         Each is [B, gates per skip, I, J, K]: brought from the skip's grid to the image's,
-        linearly, so that sigmoid gates stay in (0, 1). Meant for evaluation mode: the
+        linearly, so that sigmoid gates stay in (0, 1). Of a gate with a coefficient per
+        channel it is their mean. Meant for evaluation mode: the
         gates run a second time after the network has.
         """
         skips, bottom = self.encode(image)
@@ -122,5 +126,5 @@ class AttentionUNet(UNet):
         maps = {}
         for level in self.gated_levels:
             signal = self.gating_signal(level, below[level], from_center)
-            maps[level] = self.layers.resample(self.gate(level).coefficients(skips[level], signal), size)
+            maps[level] = self.layers.resample(self.gate(level).maps(skips[level], signal), size)
         return maps

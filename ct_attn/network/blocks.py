@@ -32,26 +32,44 @@ class Layers:
     """Which layers the blocks are made of; the default is what the authors released.
 
     ``norm``: group normalisation takes eight groups, or as many as divide both eight
-    and the channels. ``align_corners``: whether corner voxels line up when a map is
-    resampled; switching it changes what trained weights predict.
+    and the channels. ``norm_bias``: whether a convolution before a normalisation has a
+    bias. ``negative_slope``: of a leaky ReLU. ``align_corners``: whether corner voxels
+    line up when a map is resampled; switching it changes what trained weights predict.
     """
 
     dims: Dims = 3
     norm: Norm = "batch"
+    norm_bias: bool = True
     activation: Activation = "relu"
+    negative_slope: float = 0.01
     align_corners: bool = False
 
-    def convolution(self, in_channels: int, out_channels: int, kernel_size: Sides) -> nn.Module:
+    def convolution(
+        self, in_channels: int, out_channels: int, kernel_size: Sides, *, bias: bool = True
+    ) -> nn.Module:
         """A convolution that keeps the grid; ``kernel_size`` has odd sides."""
-        return _CONVOLUTION[self.dims](in_channels, out_channels, kernel_size, padding=_half(kernel_size))
+        half = _half(kernel_size)
+        return _CONVOLUTION[self.dims](in_channels, out_channels, kernel_size, padding=half, bias=bias)
 
-    def strided(self, in_channels: int, out_channels: int, stride: Sides) -> nn.Module:
-        """A convolution without bias over blocks of ``stride`` voxels, each becoming one."""
-        return _CONVOLUTION[self.dims](in_channels, out_channels, stride, stride=stride, bias=False)
+    def strided(self, in_channels: int, out_channels: int, stride: Sides, *, bias: bool = False) -> nn.Module:
+        """A convolution over blocks of ``stride`` voxels, each becoming one."""
+        return _CONVOLUTION[self.dims](in_channels, out_channels, stride, stride=stride, bias=bias)
 
     def transposed(self, in_channels: int, out_channels: int, stride: Sides) -> nn.Module:
         """A transposed convolution in which each voxel becomes a block of ``stride`` voxels."""
         return _TRANSPOSED[self.dims](in_channels, out_channels, stride, stride=stride)
+
+    def overlapping(self, in_channels: int, out_channels: int, stride: tuple[int, ...]) -> nn.Module:
+        """A transposed convolution with twice the ``stride`` as kernel, so that its blocks overlap.
+
+        The grid grows by ``stride`` as in :meth:`transposed`; an axis with stride 1 has
+        kernel 1. Raises :class:`ValueError` for an odd stride above 1.
+        """
+        if any(side > 1 and side % 2 for side in stride):
+            raise ValueError(f"overlapping blocks need strides of 1 or even ones, got {stride}")
+        kernel = tuple(2 * side if side > 1 else 1 for side in stride)
+        padding = tuple(side // 2 for side in stride)
+        return _TRANSPOSED[self.dims](in_channels, out_channels, kernel, stride=stride, padding=padding)
 
     def pooling(self, size: Sides) -> nn.Module:
         return _POOLING[self.dims](size)
@@ -60,8 +78,10 @@ class Layers:
         return _NORM[self.norm, self.dims](channels)
 
     def activated(self) -> nn.Module:
-        """The activation as a layer; a leaky ReLU has slope 0.01 below 0."""
-        return nn.ReLU(inplace=True) if self.activation == "relu" else nn.LeakyReLU(0.01, inplace=True)
+        """The activation as a layer; a leaky ReLU has ``negative_slope`` below 0."""
+        if self.activation == "relu":
+            return nn.ReLU(inplace=True)
+        return nn.LeakyReLU(self.negative_slope, inplace=True)
 
     def resample(self, x: Tensor, size: tuple[int, ...]) -> Tensor:
         return resample(x, size, align_corners=self.align_corners)
@@ -71,14 +91,21 @@ RELEASED = Layers()
 
 
 class ConvNormReLU(nn.Sequential):
-    """Convolution (with bias), normalisation, activation; the grid size is kept."""
+    """Convolution, normalisation (unless ``normalised`` is off), activation; the grid size is kept."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel_size: Sides, layers: Layers = RELEASED
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: Sides,
+        layers: Layers = RELEASED,
+        normalised: bool = True,
     ) -> None:
+        bias = layers.norm_bias or not normalised
         super().__init__(
-            layers.convolution(in_channels, out_channels, kernel_size),
-            layers.normalisation(out_channels),
+            layers.convolution(in_channels, out_channels, kernel_size, bias=bias),
+            *([layers.normalisation(out_channels)] if normalised else []),
             layers.activated(),
         )
 
@@ -87,11 +114,21 @@ class DoubleConv(nn.Sequential):
     """Two :class:`ConvNormReLU`, by default 3x3x3: the content of every U-Net level."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel_size: Sides = 3, layers: Layers = RELEASED
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: Sides = 3,
+        layers: Layers = RELEASED,
+        normalised: bool = True,
     ) -> None:
         super().__init__(
-            ConvNormReLU(in_channels, out_channels, kernel_size=kernel_size, layers=layers),
-            ConvNormReLU(out_channels, out_channels, kernel_size=kernel_size, layers=layers),
+            *(
+                ConvNormReLU(
+                    channels, out_channels, kernel_size=kernel_size, layers=layers, normalised=normalised
+                )
+                for channels in (in_channels, out_channels)
+            )
         )
 
 

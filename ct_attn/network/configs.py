@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from math import prod
+from dataclasses import dataclass
+from math import lcm, prod
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from ct_attn.network.levels import Count, Dims, LevelsConfig, SizedConfig
+from ct_attn.network.levels import Axes, Count, Dims, LevelsConfig, SizedConfig
+from ct_attn.strict_model import StrictModel
 
 GateActivation = Literal["sigmoid", "softmax", "none"]
+GatePart = Literal["theta", "phi", "psi"]
 Depth = Literal[18, 34, 50, 101, 152]
 Shortcut = Literal["convolution", "padding"]
+ImageNorm = Literal["none", "imagenet"]
+Plane = Literal["axial", "coronal", "sagittal"]
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 
@@ -20,6 +25,34 @@ def encoder_widths(depth: Depth) -> tuple[int, ...]:
     """Channels of the stem and the four stages; from depth 50 on the stages are four times wider."""
     wider = 1 if depth < 50 else 4
     return (STAGE_WIDTHS[0], *(wider * width for width in STAGE_WIDTHS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateForm:
+    """What a gate is made of; the default is what the authors released.
+
+    ``stride``: the block of skip voxels that makes one voxel of the gate's grid; 1
+    computes alpha on the skip's own grid. ``theta``: a convolution over those blocks, or
+    ``pooled``: their maximum, then a 1x1x1 convolution. ``inner_share``: the intermediate
+    channels are the skip's divided by this. ``norms``: which of the convolutions theta,
+    phi and psi a normalisation follows. ``activation`` turns q into alpha: ``sigmoid``;
+    ``softmax`` over all voxels of the gate's grid, on which alpha then sums to 1; or
+    ``none``, alpha = q. ``coefficients``: ``one`` per voxel; ``per_channel``: psi has as
+    many channels as the skip; ``raised``: a transposed convolution brings one alpha to
+    the skip's grid and channels. ``output``: alpha x goes on ``plain``, ``transformed``
+    by a 1x1x1 convolution and normalisation (W), or ``combined``: by another, with
+    activation, after it. ``own_signal``: a 1x1x1 convolution, normalisation and
+    activation of the gating signal in front.
+    """
+
+    stride: int | Axes = 2
+    theta: Literal["strided", "pooled"] = "strided"
+    inner_share: int = 1
+    norms: tuple[GatePart, ...] = ()
+    activation: GateActivation = "sigmoid"
+    coefficients: Literal["one", "per_channel", "raised"] = "one"
+    output: Literal["combined", "transformed", "plain"] = "combined"
+    own_signal: bool = False
 
 
 class UNetConfig(LevelsConfig):
@@ -39,12 +72,31 @@ class GatesConfig(LevelsConfig):
     """2 are concatenated and combined ("multi")."""
     gate_activation: GateActivation = "sigmoid"
     """``softmax`` is over the gate's grid, where alpha then sums to 1."""
-    gate_grid: Literal["coarse", "skip"] = "coarse"
-    """Where alpha is computed: one level below the skip, or on its own grid (theta is then 1x1x1)."""
-    gating_signal: Literal["per_level", "shared"] = "per_level"
+    gate_grid: Literal["coarse", "skip"] | tuple[Count, ...] = "coarse"
+    """Where alpha is computed: one level below the skip, or on its own grid (theta is then
+    1x1x1); or the block of skip voxels that makes one voxel of that grid, one number per axis:
+    ``[2, 2, 2]`` where poolings are 2x2x1 (the authors' first class).
+    """
+    gate_theta: Literal["strided", "pooled"] = "strided"
+    """How theta goes over those blocks: a convolution, or their maximum and then a 1x1x1 one."""
+    gate_inner_share: Count = 1
+    """The gate's intermediate channels are the skip's divided by this."""
+    gate_norms: tuple[GatePart, ...] = ()
+    """Which of theta, phi and psi a normalisation follows."""
+    gate_coefficients: Literal["one", "per_channel", "raised"] = "one"
+    """``one`` per voxel; ``per_channel``: psi has the skip's channels; ``raised``: one, brought to
+    the skip's grid and channels by a transposed convolution.
+    """
+    gate_output: Literal["combined", "transformed", "plain"] = "combined"
+    """Behind the gated skip: two 1x1x1 convolutions with normalisation as released, the first of
+    them only, or nothing.
+    """
+    gating_signal: Literal["per_level", "below", "per_gate", "shared"] = "per_level"
     """``per_level``: the deepest gate takes a 1x1x1 convolution of the center, a shallower one
-    the decoder's features one level below. ``shared``: all take one 1x1x1 convolution of the
-    center, narrowed to the next finer level's width (the authors' first release).
+    the decoder's features one level below. ``below``: the center, too, is taken as it is.
+    ``per_gate``: likewise, through a 1x1x1 convolution of each gate's own. ``shared``: all take
+    one 1x1x1 convolution of the center, narrowed to the next finer level's width (the authors'
+    first release).
     """
     gate_init: Literal["released", "pass_through"] = "released"
     """``pass_through``: alpha starts at 0.953 everywhere (sigmoid only)."""
@@ -61,9 +113,21 @@ class GatesConfig(LevelsConfig):
             raise ValueError(
                 f"gated_skips: expected levels from 0 to {deepest}, each once, got {self.gated_skips}"
             )
-        if self.gate_init == "pass_through" and self.gate_activation != "sigmoid":
-            raise ValueError("gate_init: pass_through needs gate_activation sigmoid")
+        if isinstance(self.gate_grid, tuple) and len(self.gate_grid) != self.dims:
+            raise ValueError(f"gate_grid: expected {self.dims} numbers (one per axis), got {self.gate_grid}")
+        if len(set(self.gate_norms)) < len(self.gate_norms):
+            raise ValueError("gate_norms: name each part once")
+        if self.gates_per_skip == 2 and self.gate_output != "combined":
+            raise ValueError("gate_output: two gates per skip are combined; leave it out")
+        if self.gate_init == "pass_through":
+            self._gates_can_start_open()
         return self
+
+    def _gates_can_start_open(self) -> None:
+        if self.gate_activation != "sigmoid":
+            raise ValueError("gate_init: pass_through needs gate_activation sigmoid")
+        if "psi" in self.gate_norms or self.gate_coefficients == "raised":
+            raise ValueError("gate_init: pass_through needs psi without a norm, and coefficients not raised")
 
     @property
     def gated_levels(self) -> tuple[int, ...]:
@@ -71,6 +135,35 @@ class GatesConfig(LevelsConfig):
         if self.gated_skips is None:
             return tuple(range(1, len(self.widths) - 1))
         return tuple(sorted(self.gated_skips))
+
+    @property
+    def size_multiple(self) -> Axes:
+        """As the poolings ask for, and such that every gate's grid is of whole blocks."""
+        multiple = super().size_multiple
+        for level in self.gated_levels:
+            above = [prod(sides) for sides in zip(*self.pool_sizes[:level], strict=True)] or [1] * self.dims
+            blocks = [up * side for up, side in zip(above, self.gate_stride(level), strict=True)]
+            multiple = tuple(lcm(*pair) for pair in zip(multiple, blocks, strict=True))
+        return multiple
+
+    def gate_stride(self, level: int) -> Axes:
+        """The block of the skip's voxels that makes one voxel of the grid of the gate of ``level``."""
+        if isinstance(self.gate_grid, tuple):
+            return self.gate_grid
+        return self.pool_sizes[level] if self.gate_grid == "coarse" else (1,) * self.dims
+
+    def gate_form(self, level: int) -> GateForm:
+        """What the gate of ``level`` is made of."""
+        return GateForm(
+            stride=self.gate_stride(level),
+            theta=self.gate_theta,
+            inner_share=self.gate_inner_share,
+            norms=self.gate_norms,
+            activation=self.gate_activation,
+            coefficients=self.gate_coefficients,
+            output=self.gate_output,
+            own_signal=self.gating_signal == "per_gate",
+        )
 
     @property
     def depends_on_window(self) -> bool:
@@ -98,6 +191,10 @@ class ResNetAttentionUNetConfig(GatesConfig):
     shortcut: Shortcut = "convolution"
     """How the ResNet goes around a stage that changes size: a 1x1x1 convolution, or padding with
     empty channels (MedicalNet's 18 and 34).
+    """
+    normalisation: ImageNorm = "none"
+    """Of the image, 0 to 1, in front of the ResNet: ``imagenet`` for torchvision's weights, (x - mean)
+    / std of red, green and blue for three neighbours, else 0.449 and 0.226 for all.
     """
 
     @model_validator(mode="before")
@@ -132,6 +229,10 @@ class GuidedAttentionConfig(SizedConfig):
     """3 for volumes, 2 for slices."""
     depth: Depth = 18
     """Of the ResNet."""
+    normalisation: ImageNorm = "none"
+    """Of the image, 0 to 1, in front of the ResNet: ``imagenet`` for torchvision's weights, (x - mean)
+    / std of red, green and blue for three neighbours, else 0.449 and 0.226 for all.
+    """
     width: Annotated[int, Field(ge=8)] = 64
     """Channels every stage is brought to; the published 64."""
     guided_weight: Annotated[float, Field(ge=0)] = 0.25
@@ -185,3 +286,44 @@ AnyNetworkConfig = (
     | MonaiAttentionUNetConfig
 )
 NetworkConfig = Annotated[AnyNetworkConfig, Field(discriminator="kind")]
+
+#: The axis (of R, A and S) across the slices of a plane.
+_ACROSS: dict[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+
+
+class SlicesConfig(StrictModel):
+    """Slices of which plane a 2D network sees, and how many neighbours with each."""
+
+    plane: Plane = "axial"
+    """Slices lie in the plane of R and A (``axial``), R and S (``coronal``) or A and S (``sagittal``)."""
+    neighbours: int = Field(default=1, ge=1)
+    """Slices that are the network's channels, an odd number: 1 is the slice alone, 3 adds one on
+    either side ("2.5D"). Beyond the scan's ends there are zeros.
+    """
+    at_a_time: int = Field(default=16, ge=1)
+    """Slices that are predicted together: memory grows with this, the result does not change."""
+
+    @field_validator("neighbours")
+    @classmethod
+    def _has_a_middle(cls, neighbours: int) -> int:
+        if neighbours % 2 == 0:
+            raise ValueError(
+                f"expected an odd number, the slice and as many on either side, got {neighbours}"
+            )
+        return neighbours
+
+    @property
+    def axis(self) -> int:
+        """The axis across the slices: 0 for R, 1 for A, 2 for S."""
+        return _ACROSS[self.plane]
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """The axes of R, A and S: the two of the plane, then the one across."""
+        first, second = (axis for axis in range(3) if axis != self.axis)
+        return first, second, self.axis
+
+    @property
+    def halo(self) -> int:
+        """Neighbours on either side of a slice."""
+        return self.neighbours // 2

@@ -128,7 +128,9 @@ class GuidedAttention(Segmenter):
         self.config = config
         self.layers = Layers(dims=config.dims)
         width, layers = config.width, self.layers
-        self.resnet = ResNetEncoder(config.depth, dims=config.dims, in_channels=in_channels)
+        self.resnet = ResNetEncoder(
+            config.depth, dims=config.dims, in_channels=in_channels, normalisation=config.normalisation
+        )
         stages = encoder_widths(config.depth)[1:]
         self.narrow = nn.ModuleList(
             ConvNormReLU(channels, width, kernel_size=1, layers=layers) for channels in stages

@@ -49,7 +49,7 @@ class LevelsConfig(SizedConfig):
     widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (16, 32, 64, 128, 256)
     """Channels from the finest level (level 0) to the coarsest (the center)."""
     dims: Dims = 3
-    """3 for volumes, 2 for slices (built in Python; recipes train on volumes)."""
+    """3 for volumes, 2 for slices (with a section ``slices``)."""
     kernel_size: PerLevel = 3
     """Of the convolutions, odd: one number for every axis, one per axis (``[3, 3, 1]``, published
     for thick slices), or one list of those per level, finest first.
@@ -60,22 +60,33 @@ class LevelsConfig(SizedConfig):
     """
     norm: Norm = "batch"
     """Of every convolution; ``group``: eight groups, or as many as divide the channels and eight."""
+    norm_bias: bool = True
+    """Whether a convolution before a normalisation has a bias."""
+    decoder_norm: Literal["same", "none"] = "same"
+    """``none``: the decoder's convolutions have a bias and no normalisation."""
     activation: Activation = "relu"
-    """Of every convolution; ``leaky_relu`` has slope 0.01."""
-    upsampling: Literal["linear", "transposed"] = "linear"
+    """Of every convolution."""
+    negative_slope: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Of ``leaky_relu``, below 0."""
+    upsampling: Literal["linear", "transposed", "overlapping"] = "linear"
     """Bi- or trilinear, or a transposed convolution with the pooling's kernel and stride, which
-    also narrows the features to the width of the level they reach.
+    also narrows the features to the width of the level they reach; ``overlapping``: the same
+    with twice the stride as kernel.
     """
     align_corners: bool = False
     """Whether corner voxels line up in linear resampling; switching it changes what trained
     weights predict.
     """
-    deep_supervision: Literal["fused", "per_scale", "none"] = "fused"
+    deep_supervision: Literal["fused", "per_scale", "stages", "none"] = "fused"
     """``fused`` makes one prediction from the class maps of all scales, as released.
     ``per_scale`` predicts from the finest features and in training compares every scale but
     the coarsest decoder level's with the labels at its own size, each counting half of the
-    next finer one, as nnU-Net does. ``none`` predicts from the finest features and compares
-    nothing else.
+    next finer one, as nnU-Net does. ``stages`` does so for the output of every stage, encoder
+    and center included. ``none`` predicts from the finest features and compares nothing else.
+    """
+    head: Literal["pointwise", "in_level"] = "pointwise"
+    """A 1x1x1 convolution of the finest features, or the second convolution of the finest decoder
+    level, which then ends in the classes itself.
     """
     checkpointing: bool = False
     """In training, keep only what goes into and comes out of each level and compute the rest
@@ -87,6 +98,12 @@ class LevelsConfig(SizedConfig):
         _ = self.pool_sizes  # raises where their number is wrong
         if any(side % 2 == 0 for sides in self.kernel_sizes for side in sides):
             raise ValueError(f"kernel_size: every side must be odd to keep the grid, got {self.kernel_size}")
+        if self.upsampling == "overlapping" and any(
+            side > 1 and side % 2 for sides in self.pool_sizes for side in sides
+        ):
+            raise ValueError(f"upsampling: overlapping needs poolings by 1 or even, got {self.pool_size}")
+        if self.head == "in_level" and self.deep_supervision == "fused":
+            raise ValueError("head: in_level leaves no class maps to fuse; set another deep_supervision")
         return self
 
     @property
@@ -112,16 +129,24 @@ class LevelsConfig(SizedConfig):
     def supervised_levels(self) -> int:
         """How many decoder levels, from the finest, have a class map of their own."""
         decoder_levels = len(self.widths) - 1
-        return {"fused": decoder_levels, "per_scale": max(1, decoder_levels - 1), "none": 1}[
-            self.deep_supervision
-        ]
+        return {
+            "fused": decoder_levels,
+            "per_scale": max(1, decoder_levels - 1),
+            "stages": decoder_levels,
+            "none": 1,
+        }[self.deep_supervision]
 
     @property
     def layers(self) -> Layers:
         from ct_attn.network.blocks import Layers  # noqa: PLC0415 # torch; a recipe is read without
 
         return Layers(
-            dims=self.dims, norm=self.norm, activation=self.activation, align_corners=self.align_corners
+            dims=self.dims,
+            norm=self.norm,
+            norm_bias=self.norm_bias,
+            activation=self.activation,
+            negative_slope=self.negative_slope,
+            align_corners=self.align_corners,
         )
 
 

@@ -22,7 +22,11 @@ class ResNetAttentionUNet(AttentionUNet):
         assert isinstance(config, ResNetAttentionUNetConfig)
         self.finest = self._double(config, in_channels, 0)
         self.resnet = ResNetEncoder(
-            config.depth, dims=config.dims, in_channels=in_channels, shortcut=config.shortcut
+            config.depth,
+            dims=config.dims,
+            in_channels=in_channels,
+            shortcut=config.shortcut,
+            normalisation=config.normalisation,
         )
 
     def encode(self, image: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -31,7 +31,7 @@ class Segmenter(nn.Module):
     ``class_parts``: the parts whose channels are classes.
     """
 
-    class_parts: ClassVar[tuple[str, ...]] = ("heads", "fuse")
+    class_parts: ClassVar[tuple[str, ...]] = ("heads", "stage_heads", "fuse")
 
     def __init__(self, size_multiple: tuple[int, ...]) -> None:
         super().__init__()

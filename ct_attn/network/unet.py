@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ct_attn.network.blocks import DoubleConv, initialise
+from ct_attn.network.blocks import ConvNormReLU, DoubleConv, initialise
 from ct_attn.network.configs import UNetConfig
 from ct_attn.network.levels import LevelsConfig, require_multiple
 from ct_attn.network.recompute import recomputed
@@ -46,19 +46,42 @@ class UNet(Segmenter):
     def _build_decoder(self, config: LevelsConfig) -> None:
         widths, layers = config.widths, config.layers
         levels = range(len(widths) - 1)
-        transposed = config.upsampling == "transposed"
+        narrows = config.upsampling != "linear"
         self.decoder = nn.ModuleList(
-            self._double(config, widths[level] + widths[level if transposed else level + 1], level)
+            self._decoder_level(config, widths[level] + widths[level if narrows else level + 1], level)
             for level in levels
         )
+        raiser = layers.overlapping if config.upsampling == "overlapping" else layers.transposed
         self.raisers = nn.ModuleList(
-            layers.transposed(widths[level + 1], widths[level], config.pool_sizes[level])
-            for level in (levels if transposed else ())
+            raiser(widths[level + 1], widths[level], config.pool_sizes[level])
+            for level in (levels if narrows else ())
+        )
+
+    def _decoder_level(self, config: LevelsConfig, in_channels: int, level: int) -> nn.Module:
+        content = ConvNormReLU if config.head == "in_level" and level == 0 else DoubleConv
+        return content(
+            in_channels,
+            config.widths[level],
+            kernel_size=config.kernel_sizes[level],
+            layers=self.layers,
+            normalised=config.decoder_norm == "same",
         )
 
     def _build_heads(self, config: LevelsConfig, *, n_classes: int) -> None:
         scales = config.widths[: config.supervised_levels]
         self.heads = nn.ModuleList(self.layers.convolution(width, n_classes, 1) for width in scales)
+        if config.head == "in_level":
+            # Without the activation: logits have both signs.
+            last = ConvNormReLU(
+                scales[0],
+                n_classes,
+                kernel_size=config.kernel_sizes[0],
+                layers=self.layers,
+                normalised=config.decoder_norm == "same",
+            )
+            self.heads[0] = nn.Sequential(*list(last)[:-1])
+        stages = config.widths if config.deep_supervision == "stages" else ()
+        self.stage_heads = nn.ModuleList(self.layers.convolution(width, n_classes, 1) for width in stages)
         self.fused = config.deep_supervision == "fused"
         self.fuse = (
             self.layers.convolution(n_classes * len(scales), n_classes, 1) if self.fused else nn.Identity()
@@ -73,13 +96,16 @@ class UNet(Segmenter):
         return self.predict(self.features(image))
 
     def supervised(self, image: Tensor) -> Supervised:
-        """The prediction, or with ``deep_supervision: per_scale`` the class map of every scale."""
-        features = self.features(image)
+        """The prediction; with ``per_scale`` or ``stages``, every class map there is."""
+        skips, bottom = self.encode(image)
+        features = self.decode(skips, bottom)
         if self.fused or len(self.heads) == 1:
             return Supervised(logits=(self.predict(features),))
-        maps = tuple(head(x) for head, x in zip(self.heads, features, strict=False))
-        shares = [0.5**scale for scale in range(len(maps))]
-        return Supervised(logits=maps, weights=tuple(share / sum(shares) for share in shares))
+        maps = [head(x) for head, x in zip(self.heads, features, strict=False)]
+        maps += [head(x) for head, x in zip(self.stage_heads, [*skips, bottom], strict=False)]
+        levels = [*range(len(self.heads)), *range(len(self.stage_heads))]
+        shares = [0.5**level for level in levels]
+        return Supervised(logits=tuple(maps), weights=tuple(share / sum(shares) for share in shares))
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The decoder's features of every level, finest first."""

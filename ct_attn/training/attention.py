@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
-from ct_attn.inference.sliding_window import sliding_window_logits
-from ct_attn.network.attention_unet import AttentionUNet
+from ct_attn.inference.sliding_window import over_windows
+from ct_attn.network.slicewise import gates_of
 from ct_attn.recipe import Recipe
 
 
@@ -21,12 +21,16 @@ class KeepAttention(Callback):
     name of the gate -> [I, J], float32; it is part of the saved state.
     """
 
-    def __init__(self, network: AttentionUNet, recipe: Recipe, case: Mapping[Any, Any]) -> None:
+    def __init__(self, network: nn.Module, recipe: Recipe, case: Mapping[Any, Any]) -> None:
+        gates = gates_of(network)
+        assert gates is not None
         self.network = network
+        self.gate_names, self.stacked_attention = gates
         self.recipe = recipe
         self.case_id = str(case["case_id"])
+        neighbours = recipe.slices.neighbours if recipe.slices else 1
         image, label = (torch.as_tensor(case[key])[0] for key in ("image", "label"))
-        self.slab, self.position = _slab_around(label, recipe.training.patch_size[2])
+        self.slab, self.position = _slab_around(label, max(recipe.training.patch_size[2], neighbours))
         self.image = image[..., self.slab].float().contiguous()
         self.label = label[..., self.slab][..., self.position].to(torch.uint8, copy=True)
         self.maps: dict[int, dict[str, Tensor]] = {}
@@ -42,16 +46,13 @@ class KeepAttention(Callback):
         was_training = self.network.training
         self.network.eval()
         with torch.no_grad():
-            maps = sliding_window_logits(
-                self.network.stacked_attention,
-                self.image.to(device),
-                patch_size=self.recipe.training.patch_size,
-                overlap=self.recipe.inference.overlap,
+            maps = over_windows(
+                self.stacked_attention, self.image.to(device), self.recipe, n_values=len(self.gate_names)
             )
         self.network.train(was_training)
         # Copies: a view would take the whole slab along into the saved state.
         on_slice = (alpha[..., self.position].cpu().clone() for alpha in maps)
-        return dict(zip(self.network.gate_names, on_slice, strict=True))
+        return dict(zip(self.gate_names, on_slice, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         return {"maps": self.maps}
@@ -61,10 +62,10 @@ class KeepAttention(Callback):
 
 
 def keep_attention(
-    network: torch.nn.Module, recipe: Recipe, validation: Sequence[Mapping[Any, Any]]
+    network: nn.Module, recipe: Recipe, validation: Sequence[Mapping[Any, Any]]
 ) -> KeepAttention | None:
     """The callback for the first validation case; None for a network without gates."""
-    return KeepAttention(network, recipe, validation[0]) if isinstance(network, AttentionUNet) else None
+    return KeepAttention(network, recipe, validation[0]) if gates_of(network) else None
 
 
 def _slab_around(label: Tensor, thickness: int) -> tuple[slice, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ class Written(Protocol):
 
 
 class KeepBest(Callback):
-    """Keeps the weights with the best mean validation DSC so far; they make the model folder."""
+    """Keeps the best weights so far, by what the recipe monitors; they make the model folder."""
 
     def __init__(
         self, network: nn.Module, folder: Path, recipe: Recipe, provenance: Mapping[str, str | int | float]
@@ -42,14 +42,17 @@ class KeepBest(Callback):
         self.folder = folder
         self.recipe = recipe
         self.provenance = dict(provenance)
-        self.best = -1.0
+        self.monitored, self.mode = recipe.training.monitored
+        self.best = -inf if self.mode == "max" else inf
         self.weights: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        dsc = float(trainer.callback_metrics["dsc"])
-        if trainer.sanity_checking or dsc <= self.best:
+        found = float(trainer.callback_metrics[self.monitored])
+        better = found > self.best if self.mode == "max" else found < self.best
+        if trainer.sanity_checking or not better:
             return
-        self.best = dsc
+        self.best = found
+        dsc = float(trainer.callback_metrics["dsc"])
         self.provenance |= {"epoch": trainer.current_epoch, "validation_dsc": round(dsc, 6)}
         # Copies: the network trains on before they are written.
         self.weights = {
@@ -92,6 +95,8 @@ class EpochLog(Callback):
         self.validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if "validation_loss" in trainer.callback_metrics and "validation_loss" not in self.scores:
+            self.scores.append("validation_loss")  # where the recipe goes by it
         measured = ["loss", *(self.scores if self.validated else [])]
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         values = {name: float(trainer.callback_metrics[name]) for name in measured}
@@ -136,7 +141,8 @@ class FollowPlateau(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.validated:
             assert self.plateau is not None
-            self.plateau.step(float(trainer.callback_metrics["dsc"]))
+            monitored, _ = self.training.monitored
+            self.plateau.step(float(trainer.callback_metrics[monitored]))
         self.validated = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -163,7 +169,8 @@ def stop_early(training: TrainingConfig) -> list[StopEarly]:
     if training.early_stopping_epochs is None:
         return []
     patience = ceil(training.early_stopping_epochs / training.validate_every)
-    return [StopEarly("dsc", mode="max", patience=patience, check_on_train_epoch_end=False)]
+    monitored, mode = training.monitored
+    return [StopEarly(monitored, mode=mode, patience=patience, check_on_train_epoch_end=False)]
 
 
 class SaveState(Callback):

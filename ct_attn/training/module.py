@@ -11,10 +11,11 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from ct_attn.device import channels_last
-from ct_attn.inference.sliding_window import sliding_window_logits
-from ct_attn.losses import SegmentationLoss
+from ct_attn.inference.sliding_window import over_windows
+from ct_attn.losses import SegmentationLoss, class_logits
 from ct_attn.network.build import build_network
 from ct_attn.network.segmenter import Supervised
+from ct_attn.network.slicewise import core_of
 from ct_attn.network.transfer import all_but, freeze
 from ct_attn.recipe import Recipe
 from ct_attn.training.optimisation import make_average, make_optimizer, make_schedule
@@ -36,7 +37,10 @@ class SegmentationModule(LightningModule):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
-        self.network = channels_last(build_network(recipe.network, in_channels=1, n_classes=recipe.n_classes))
+        network = build_network(
+            recipe.network, in_channels=1, n_classes=recipe.n_outputs, slices=recipe.slices
+        )
+        self.network = channels_last(network)
         self.loss = SegmentationLoss(recipe.loss)
         decay = recipe.training.ema_decay
         self.average = None if decay is None else make_average(self.network, decay)
@@ -73,13 +77,13 @@ class SegmentationModule(LightningModule):
                 distributed.broadcast(buffer, src=0)
 
     def on_train_epoch_start(self) -> None:
-        freeze(self.network, self.frozen_parts(self.current_epoch))
+        freeze(core_of(self.network), self.frozen_parts(self.current_epoch))
 
     def frozen_parts(self, epoch: int) -> list[str]:
         """The parts of the network that do not train in ``epoch``."""
         training = self.recipe.training
         stage = training.first_stage
-        waiting = all_but(self.network, stage.parts) if stage and epoch < stage.epochs else []
+        waiting = all_but(core_of(self.network), stage.parts) if stage and epoch < stage.epochs else []
         return [*training.freeze, *waiting]
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
@@ -99,13 +103,23 @@ class SegmentationModule(LightningModule):
         self.validated, self.worst, self.is_validating = [], [], True
 
     def validation_step(self, case: dict[str, Any], batch_index: int) -> None:
-        logits = sliding_window_logits(
+        logits = over_windows(
             lambda patch: self.evaluated(patch.contiguous(memory_format=torch.channels_last_3d)),
             case["image"][0, 0].float(),
-            patch_size=self.recipe.training.patch_size,
-            overlap=self.recipe.inference.overlap,
+            self.recipe,
+            n_values=self.recipe.n_outputs,
         )
-        labels = logits.argmax(0).to(torch.uint8)
+        if self.recipe.training.best_by == "loss":
+            loss = self.loss(logits[None], case["label"][0], case["known"])
+            self.log(
+                "validation_loss",
+                loss,
+                on_step=False,
+                on_epoch=True,
+                batch_size=1,
+                sync_dist=self.trainer.world_size > 1,
+            )
+        labels = class_logits(logits, self.recipe.loss).argmax(0).to(torch.uint8)
         known = case["known"][0, 1:].tolist()
         dsc, s2s_mm = score_labels(labels, case["label"][0, 0], known, self.recipe.preprocessing.spacing_mm)
         done = ValidatedCase(

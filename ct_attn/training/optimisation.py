@@ -42,10 +42,13 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) 
 
 
 def make_plateau(optimizer: Optimizer, training: TrainingConfig) -> ReduceLROnPlateau:
-    """The schedule ``plateau``, to be told the mean DSC of every validation."""
+    """The schedule ``plateau``, to be told of every validation what the recipe monitors."""
     config = training.optimizer
     patience = ceil(config.patience_epochs / training.validate_every)
-    return ReduceLROnPlateau(optimizer, mode="max", factor=config.factor, patience=patience)
+    _, mode = training.monitored
+    return ReduceLROnPlateau(
+        optimizer, mode=mode, factor=config.factor, patience=patience, min_lr=config.lowest_rate
+    )
 
 
 def make_schedule(

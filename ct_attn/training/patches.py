@@ -34,11 +34,11 @@ class PatchDataset(Dataset[dict[str, Any]]):
     follows from (seed, epoch, number). So neither the order of loading nor a restart at an
     epoch's boundary changes what is trained on.
 
-    An item holds ``image`` float32 [1, *patch_size], ``label`` uint8 [*patch_size],
-    ``known`` bool [C]: the classes that the case labels in full; and for messages
-    ``case_id`` and ``start`` int64 [3]: the patch's first voxel on the working grid, before
-    it is turned, shifted, zoomed or flipped. A case is mapped while a patch of it is read
-    and no longer.
+    An item holds ``image`` float32 [1, *patch_size] (of slices: they and their neighbours),
+    ``label`` uint8 [*patch_size], ``known`` bool [C]: the classes that the case labels in
+    full; and for messages ``case_id`` and ``start`` int64 [3]: the patch's first voxel on the
+    working grid, before it is turned, shifted, zoomed or flipped. A case is mapped while a
+    patch of it is read and no longer.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.cases = cases
         self.recipe = recipe
+        self.slices = recipe.slices
         self.epoch = epoch
         self.rank = rank
         self.n_processes = n_processes
@@ -67,7 +68,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         image, label = self._read(mapped, start, rng)
         image, label, known = self._flip(image, label, torch.tensor(case.known), rng)
         return {
-            "image": self.change_intensity(image[None], rng),
+            "image": self._changed(image, rng),
             "label": label,
             "known": known,
             "case_id": case.case_id,
@@ -75,15 +76,41 @@ class PatchDataset(Dataset[dict[str, Any]]):
         }
 
     def _read(self, case: MappedCase, start: Shape3, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """``image`` float32 and ``label`` uint8 [I, J, K] of the patch at ``start``, posed at random."""
-        size = self.recipe.training.patch_size
+        """``image`` float32 and ``label`` uint8 [I, J, K] of the patch at ``start``, posed at random.
+
+        The image of slices reaches further, by their neighbours on either side.
+        """
+        order, halo = (0, 1, 2), 0
+        if self.slices is not None:
+            order, halo = self.slices.order, self.slices.halo
+        size = _in_order(self.recipe.training.patch_size, order)
+        start = _in_order(start, order)
         pose = draw_pose(self.recipe.training.augmentation, rng)
+        # Seen with the slices last, so that turns are turns in their plane.
+        whole, labels = case.image.permute(order), case.label.permute(order)
+        first, n_slices = start[2] - halo, size[2] + 2 * halo
         if pose is None:
-            return read_region(case.image, start, size), read_region(case.label, start, size).to(torch.uint8)
-        spacing_mm = self.recipe.preprocessing.spacing_mm
-        where = region_positions(start, size, pose, (spacing_mm[0], spacing_mm[1]))
-        image = sample_linearly(case.image, where, start[2], size[2])
-        return image, sample_nearest(case.label, where, start[2], size[2])
+            image = read_region(whole, (start[0], start[1], first), (size[0], size[1], n_slices))
+            label = read_region(labels, start, size).to(torch.uint8)
+        else:
+            where = region_positions(start, size, pose, self._spacing_in_plane_mm(order))
+            image = sample_linearly(whole, where, first, n_slices)
+            label = sample_nearest(labels, where, start[2], size[2])
+        back = (order.index(0), order.index(1), order.index(2))
+        return image.permute(back), label.permute(back)
+
+    def _spacing_in_plane_mm(self, order: Shape3) -> tuple[float, float]:
+        first, second = (self.recipe.preprocessing.spacing_mm[axis] for axis in order[:2])
+        assert first is not None  # a recipe has numbers in plane
+        assert second is not None
+        return first, second
+
+    def _changed(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        """``image`` [I, J, K] with its values changed, [1, I, J, K]; of slices in plane only, all alike."""
+        if self.slices is None:
+            return self.change_intensity(image[None], rng)
+        slices_first = image.movedim(self.slices.axis, 0)
+        return self.change_intensity(slices_first, rng).movedim(0, self.slices.axis)[None]
 
     def _flip(
         self, image: Tensor, label: Tensor, known: Tensor, rng: np.random.Generator
@@ -109,6 +136,10 @@ def draw_voxel(case: MappedCase, rng: np.random.Generator) -> Shape3:
     rank = int(rng.integers(int(case.runs.voxels[code])))
     i, j, k = np.unravel_index(case.runs.voxel(code, rank), case.shape)
     return int(i), int(j), int(k)
+
+
+def _in_order(sides: Shape3, order: Shape3) -> Shape3:
+    return sides[order[0]], sides[order[1]], sides[order[2]]
 
 
 def patch_start(centre: Shape3, shape: Shape3, size: Shape3) -> Shape3:

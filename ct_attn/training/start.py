@@ -12,6 +12,7 @@ from ct_attn.model_file import FILE_NAME
 from ct_attn.network.pretrained import load_pretrained, read_weights
 from ct_attn.network.resnet import ResNetEncoder
 from ct_attn.network.segmenter import Segmenter
+from ct_attn.network.slicewise import core_of
 from ct_attn.network.transfer import init_from
 from ct_attn.recipe import Recipe
 
@@ -45,6 +46,7 @@ def take_weights(network: Segmenter, recipe: Recipe, start: Start) -> list[str]:
     Raises :class:`UserError` when a file cannot be used for this network.
     """
     said = []
+    network = core_of(network)
     if start.model is not None:
         said.append(f"weights from {start.model}: {_take_model(network, recipe, start.model, start.parts)}")
     if start.encoder is not None:
@@ -54,10 +56,12 @@ def take_weights(network: Segmenter, recipe: Recipe, start: Start) -> list[str]:
 
 def _take_model(network: Segmenter, recipe: Recipe, model: Path, parts: tuple[str, ...]) -> str:
     source = load_checkpoint(model)
+    prefix = "network." if source.recipe.slices else ""  # of what is applied to slices
+    weights = {name.removeprefix(prefix): tensor for name, tensor in source.weights.items()}
     same_classes = list(source.recipe.targets.items()) == list(recipe.targets.items())
     try:
         report = init_from(
-            network, source.weights, only=parts or None, fresh=() if same_classes else network.class_parts
+            network, weights, only=parts or None, fresh=() if same_classes else network.class_parts
         )
     except ValueError as error:
         raise UserError(

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ct_attn.losses import LossConfig, SegmentationLoss, marginal_cross_entropy, sorensen_dice
+from ct_attn.losses import (
+    LossConfig,
+    SegmentationLoss,
+    class_logits,
+    marginal_cross_entropy,
+    sorensen_dice,
+)
 
 #: Two voxels, two classes. Their softmax is (3/4, 1/4) and (1/2, 1/2).
 LOGITS = torch.tensor([[[log(3), 0.0], [0.0, 0.0]]])
@@ -224,3 +230,56 @@ def test_a_batch_in_which_no_organ_is_known_costs_nothing_without_background():
     value.backward()
     assert value.item() == 0
     assert not logits.grad.any()
+
+
+#: Two voxels of two organs without background: probabilities (3/4, 1/2) and (1/2, 1/4).
+ORGANS = torch.tensor([[[log(3), 0.0], [0.0, -log(3)]]])
+
+
+def test_dice_of_sigmoids_by_hand():
+    """Organ 1 at the first voxel: overlap 3/4, p^2 = 9/16 + 1/4. Organ 2 nowhere: p^2 = 1/4 + 1/16."""
+    labels = torch.tensor([[1, 0]])
+    first = (2 * 3 / 4 + 1) / (13 / 16 + 1 + 1)
+    second = 1 / (5 / 16 + 1)
+    value = loss(ORGANS, labels, activation="sigmoid").item()
+    assert value == pytest.approx(1 - (first + second) / 2)
+    without = loss(ORGANS, labels, activation="sigmoid", include_background=False).item()
+    assert without == pytest.approx(value)
+
+
+def test_binary_cross_entropy_by_hand_alone_and_added():
+    labels = torch.tensor([[1, 0]])
+    entropy = (-log(3 / 4) - log(1 / 2) - log(1 / 2) - log(3 / 4)) / 4
+    alone = loss(ORGANS, labels, activation="sigmoid", dice_weight=0, cross_entropy_weight=2).item()
+    assert alone == pytest.approx(2 * entropy)
+    both = loss(ORGANS, labels, activation="sigmoid", cross_entropy_weight=1).item()
+    assert both == pytest.approx(entropy + loss(ORGANS, labels, activation="sigmoid").item())
+
+
+@pytest.mark.parametrize("over", ["batch", "image"])
+def test_an_organ_that_a_case_does_not_label_has_no_sigmoid_loss_where_nothing_is_labelled(over):
+    labels = torch.tensor([[1, 0, 0]])
+    known = torch.tensor([[True, True, False]])
+    logits = drawn(1, (1, 2, 3))
+    config = LossConfig(activation="sigmoid", cross_entropy_weight=1, sums_over=over)
+    changed = logits.clone()
+    changed[0, 1, 1:] += 5  # the unknown organ at voxels labelled 0
+    before, after = (SegmentationLoss(config)(each, labels, known) for each in (logits, changed))
+    assert torch.equal(before, after)
+    changed[0, 1, 0] += 5  # and at one that is another organ, so not this one
+    assert SegmentationLoss(config)(changed, labels, known) > after
+
+
+@given(seed=st.integers(0, 2**16))
+def test_a_voxel_is_the_organ_of_highest_probability_above_one_half(seed):
+    logits = drawn(seed, (3, 4, 4))
+    best = class_logits(logits, LossConfig(activation="sigmoid")).argmax(0)
+    probabilities = torch.sigmoid(logits)
+    expected = torch.where(probabilities.amax(0) > 0.5, probabilities.argmax(0) + 1, 0)
+    assert torch.equal(best, expected)
+    assert class_logits(logits, LossConfig()) is logits
+
+
+def test_a_loss_of_nothing_is_refused():
+    with pytest.raises(ValidationError, match="one of them must be above 0"):
+        LossConfig(dice_weight=0)

@@ -219,3 +219,15 @@ def test_the_scan_is_left_as_it_was_and_need_not_be_writeable(antialias, dtype):
 def test_impossible_configs_are_refused(field, value):
     with pytest.raises(ValidationError, match=field):
         PreprocessingConfig(**{field: value})
+
+
+@given(oblique_grids(), st.integers(0, 2))
+def test_an_axis_without_a_spacing_keeps_the_scans_own_slices(grid, axis):
+    """Axis of R, A and S; the oblique grids are at right angles, so its slices stay where they are."""
+    spacing_mm = tuple(None if other == axis else 2.0 for other in range(3))
+    working = working_grid(grid, PreprocessingConfig(spacing_mm=spacing_mm))
+    own = canonical_axes(grid)[0][axis]
+    assert working.shape[axis] == grid.shape[own]
+    assert working.spacing_mm[axis] == pytest.approx(grid.spacing_mm[own])
+    first = working.affine[:3, 3] + working.affine[:3, :3] @ ((np.array(working.shape) - 1) / 2)
+    assert first == pytest.approx(grid.centre_mm)

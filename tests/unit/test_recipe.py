@@ -77,7 +77,7 @@ def test_sections_are_read():
         ("  widths: [4, 8, 16]", "  depth: 3", "small.yaml:4", "network.unet.depth: Extra inputs"),
         ("  kind: unet", "  kind: vnet", "small.yaml:2", "network"),
         ("  patch_size: [32, 32, 16]", "  patch_size: [32, 30, 16]", "small.yaml", "multiple of 4"),
-        ("  kind: unet", "  kind: unet\n  dims: 2", "small.yaml", "network.dims: a recipe trains on volumes"),
+        ("  kind: unet", "  kind: unet\n  dims: 2", "small.yaml", "add a section slices, or take dims 3"),
         (
             "  kind: unet",
             "  kind: unet\n  pool_size: [2, 2, 3]",

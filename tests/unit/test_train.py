@@ -315,3 +315,19 @@ def test_patches_drawn_by_other_processes_train_the_same_weights(
 ):
     model = train(tiny_recipe("training.workers=2"), tiny_manifest, tmp_path / "run", progress=silent)
     assert_same_weights(weights_of(finished_run / "model"), weights_of(model))
+
+
+def test_a_run_that_goes_by_the_loss_keeps_the_model_of_the_lowest(tiny_manifest, tmp_path, silent):
+    model = train(
+        tiny_recipe("training.best_by=loss", "training.validate_every=1"), tiny_manifest, tmp_path / "run",
+        progress=silent,
+    )  # fmt: skip
+    with (tmp_path / "run" / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    losses = [float(row["validation_loss"]) for row in rows]
+    assert len(losses) == 4
+    assert all(0 < loss < 1 for loss in losses)
+    best = losses.index(min(losses))
+    provenance = load_checkpoint(model).provenance
+    assert provenance["epoch"] == best
+    assert provenance["validation_dsc"] == pytest.approx(float(rows[best]["dsc"]), abs=1e-5)

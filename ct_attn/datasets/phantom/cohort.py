@@ -13,6 +13,7 @@ import numpy as np
 from ct_attn import __version__
 from ct_attn.datasets.phantom.case import draw_case
 from ct_attn.datasets.phantom.config import PhantomConfig
+from ct_attn.datasets.phantom.degradation import UNCHANGED, Degradation, degrade
 from ct_attn.errors import UserError
 from ct_attn.labels import DISK_SCHEME
 from ct_attn.manifest import Case, Manifest, file_digest, write_manifest
@@ -22,12 +23,15 @@ MANIFEST_NAME = "manifest.json"
 
 #: Keeps the seeds of training and held-out cases apart, whatever their numbers.
 _TRAINING_STREAM, _TEST_STREAM = 0, 1
+#: And those of what is done to a scan from those of the scan.
+_DEGRADATION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CohortConfig:
     """``n_training`` cases in ``n_folds`` folds and ``n_test`` held-out ones, all from ``seed``.
 
+    The same seed with another ``degradation`` gives the same patients, scanned worse.
     Raises ``ValueError`` when there are fewer training cases than folds, fewer than
     two folds, or a negative number of test cases.
     """
@@ -37,6 +41,7 @@ class CohortConfig:
     n_folds: int = 4
     seed: int = 0
     phantom: PhantomConfig = field(default_factory=PhantomConfig)
+    degradation: Degradation = UNCHANGED
 
     def __post_init__(self) -> None:
         if not 2 <= self.n_folds <= self.n_training:
@@ -45,6 +50,9 @@ class CohortConfig:
             )
         if self.n_test < 0 or self.seed < 0:
             raise ValueError("the number of test cases and the seed are at least 0")
+
+
+_DESCRIPTION = "Synthetic abdominal CT; the truth is exact. No patient was scanned."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +125,12 @@ def _write_case(draw: _Draw, config: CohortConfig, output: Path) -> Case:
     seed = np.random.SeedSequence((config.seed, draw.stream, draw.index))
     phantom = draw_case(seed, config.phantom)
     image, label = output / draw.case.image, output / draw.case.label
-    nifti.write_volume(phantom.volume, image)
-    nifti.write_mask(phantom.mask, label, scheme=DISK_SCHEME)
+    worse = np.random.SeedSequence((config.seed, draw.stream, draw.index, _DEGRADATION))
+    volume, mask = degrade(
+        phantom.volume, phantom.mask, config.degradation, worse, noise_hu=phantom.facts.noise_hu
+    )
+    nifti.write_volume(volume, image)
+    nifti.write_mask(mask, label, scheme=DISK_SCHEME)
     digests = {"image_digest": file_digest(image), "label_digest": file_digest(label)}
     return draw.case.model_copy(update=digests)
 
@@ -126,7 +138,9 @@ def _write_case(draw: _Draw, config: CohortConfig, output: Path) -> Case:
 def _manifest(config: CohortConfig, cases: list[Case]) -> Manifest:
     return Manifest(
         name=f"phantom, seed {config.seed}",
-        description="Synthetic abdominal CT; the truth is exact. No patient was scanned.",
+        description=_DESCRIPTION
+        if config.degradation == UNCHANGED
+        else f"{_DESCRIPTION} {config.degradation}",
         source=f"ct_attn {__version__}: ct-attn phantom",
         licence="CC0-1.0",
         labels={"0": "background"} | {str(code): name for name, code in DISK_SCHEME.codes.items()},

@@ -48,6 +48,8 @@ def choose_backend(model: ModelFile, options: InferenceOptions, on_note: OnNote)
             found="it is not installed",
             remedy="pip install 'ct-attn[cpu]'",
         )
+    if options.backend == "auto" and model.recipe.slices is not None:
+        return torch_backend(model, "cpu", options)  # what applies it to slices is not converted
     if options.backend == "torch" or not openvino_backend.is_installed():
         return torch_backend(model, "cpu", options)
     try:
@@ -80,10 +82,11 @@ def attention_backend(model: ModelFile, options: InferenceOptions) -> tuple[Back
 
     from ct_attn.checkpoint import load_checkpoint  # noqa: PLC0415
     from ct_attn.inference.backends.torch_backend import TorchBackend  # noqa: PLC0415
-    from ct_attn.network.attention_unet import AttentionUNet  # noqa: PLC0415
+    from ct_attn.network.slicewise import gates_of  # noqa: PLC0415
 
     network = load_checkpoint(model.path).network()
-    if not isinstance(network, AttentionUNet):
+    gates = gates_of(network)
+    if gates is None:
         raise UserError(
             model.recipe.name,
             expected="a network with attention gates",
@@ -92,11 +95,15 @@ def attention_backend(model: ModelFile, options: InferenceOptions) -> tuple[Back
         )
     device = torch.device(_device(options) or "cpu")
     backend = TorchBackend(network, device, compute=_attention)
-    return backend, network.gate_names
+    return backend, gates[0]
 
 
 def _attention(network: Any) -> Any:
-    return network.stacked_attention
+    from ct_attn.network.slicewise import gates_of  # noqa: PLC0415 # torch
+
+    gates = gates_of(network)
+    assert gates is not None
+    return gates[1]
 
 
 def _device(options: InferenceOptions) -> str | None:

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ct_attn.network.attention_gate import AttentionGate, MultiAttentionGate
-from ct_attn.network.blocks import Layers
+from ct_attn.network.blocks import RELEASED, Layers
+from ct_attn.network.configs import GateForm
 
 SKIP, GATING = 3, 5
 
@@ -16,9 +17,9 @@ def inputs(skip=(8, 6, 4), gating=(4, 3, 2)):
     )
 
 
-def drawn_gate(kind=AttentionGate, **options):
+def drawn_gate(kind=AttentionGate, *, layers=RELEASED, **form):
     """In float64, evaluating, with every number of it drawn at random."""
-    gate = kind(SKIP, GATING, **options).double().eval()
+    gate = kind(SKIP, GATING, form=GateForm(**form), layers=layers).double().eval()
     for module in gate.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             for tensor in (module.weight.data, module.bias.data, module.running_mean):
@@ -112,6 +113,73 @@ def test_every_form_of_the_gate_is_its_formula(activation, stride):
     q = q_by_the_paper(gate, skip.numpy(), gating.numpy(), stride)
     alpha = trilinear(ACTIVATIONS[activation](q), skip.shape[2:])
     np.testing.assert_allclose(gate.coefficients(skip, gating).detach().numpy(), alpha, rtol=0, atol=1e-6)
+
+
+PARTS = ("theta", "phi", "psi")
+
+
+def strided(convolution, skip: np.ndarray, stride) -> np.ndarray:
+    weight = convolution.weight.detach().numpy()
+    sums = sum(
+        np.einsum(
+            "oc,bcijk->boijk",
+            weight[:, :, x, y, z],
+            skip[:, :, x :: stride[0], y :: stride[1], z :: stride[2]],
+        )
+        for x, y, z in np.ndindex(*stride)
+    )
+    return sums + convolution.bias.detach().numpy().reshape(1, -1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("norms", [PARTS[:2], PARTS])
+@pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 1)])
+@pytest.mark.parametrize("coefficients", ["one", "per_channel"])
+def test_a_gate_with_normalised_parts_is_its_formula(norms, stride, coefficients):
+    gate = drawn_gate(norms=norms, stride=stride, coefficients=coefficients, output="plain", inner_share=2)
+    skip, gating = inputs()
+    theta = normalised(gate.theta[1], strided(gate.theta[0], skip.numpy(), stride))
+    raised = trilinear(gating.numpy(), theta.shape[2:])
+    phi = normalised(gate.phi[1], pointwise(gate.phi[0], raised))
+    total = np.maximum(theta + phi, 0)
+    assert total.shape[1] == 1  # half of three
+    psi, norm = gate.psi if "psi" in norms else (gate.psi, None)
+    q = pointwise(psi, total) if norm is None else normalised(norm, pointwise(psi, total))
+    assert q.shape[1] == (SKIP if coefficients == "per_channel" else 1)
+    alpha = trilinear(1 / (1 + np.exp(-q)), skip.shape[2:])
+    np.testing.assert_allclose(gate.coefficients(skip, gating).detach().numpy(), alpha, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(gate(skip, gating).detach().numpy(), alpha * skip.numpy(), rtol=0, atol=1e-5)
+    shown = gate.maps(skip, gating).detach().numpy()
+    np.testing.assert_allclose(shown, alpha.mean(axis=1, keepdims=True), rtol=0, atol=1e-6)
+
+
+def test_a_pooled_theta_and_a_raised_alpha_are_their_formulas():
+    gate = drawn_gate(theta="pooled", stride=(2, 2, 2), coefficients="raised", output="plain")
+    skip, gating = inputs()
+    batch, channels, i, j, k = skip.shape
+    blocks = skip.numpy().reshape(batch, channels, i // 2, 2, j // 2, 2, k // 2, 2)
+    theta = pointwise(gate.theta[1], blocks.max(axis=(3, 5, 7)))
+    q = pointwise(gate.psi, np.maximum(theta + pointwise(gate.phi, gating.numpy()), 0))
+    weight = gate.raiser.weight.detach().numpy()  # [1, C, 2, 2, 2]
+    raised = np.einsum("bijk,cxyz->bcixjykz", 1 / (1 + np.exp(-q[:, 0])), weight[0])
+    alpha = raised.reshape(skip.shape) + gate.raiser.bias.detach().numpy().reshape(1, -1, 1, 1, 1)
+    np.testing.assert_allclose(gate.coefficients(skip, gating).detach().numpy(), alpha, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(gate(skip, gating).detach().numpy(), alpha * skip.numpy(), rtol=0, atol=1e-5)
+
+
+def test_a_gate_may_prepare_its_own_signal():
+    gate = drawn_gate(own_signal=True, output="plain")
+    skip, gating = inputs()
+    signal = np.maximum(normalised(gate.signal[1], pointwise(gate.signal[0], gating.numpy())), 0)
+    alpha = 1 / (1 + np.exp(-q_by_the_paper(gate, skip.numpy(), signal)))
+    alpha = trilinear(alpha, skip.shape[2:])
+    np.testing.assert_allclose(gate.coefficients(skip, gating).detach().numpy(), alpha, rtol=0, atol=1e-6)
+
+
+def test_a_transformed_skip_is_not_combined():
+    gate = drawn_gate(output="transformed")
+    skip, gating = inputs()
+    assert torch.equal(gate(skip, gating), gate.attend(skip, gating))
+    assert not list(gate.combine.parameters())
 
 
 def test_two_gates_are_concatenated_and_combined():

@@ -100,3 +100,12 @@ def test_a_file_of_anything_else_is_one_line(name, content, tmp_path, capsys):
 def test_weights_of_another_depth_are_refused(depth, what):
     with pytest.raises(ValueError, match=what):
         load_pretrained(ResNetEncoder(depth, dims=2), weights_in_torchvisions_naming(18))
+
+
+def test_a_stem_of_three_channels_is_kept_for_three_neighbours_and_refused_for_five():
+    weights = weights_in_torchvisions_naming()
+    kept = ResNetEncoder(18, dims=2, in_channels=3)
+    load_pretrained(kept, weights)
+    assert torch.equal(kept.model.conv1.weight, weights["conv1.weight"])
+    with pytest.raises(ValueError, match=r"conv1.weight is \(64, 3, 7, 7\), the encoder's \(64, 5, 7, 7\)"):
+        load_pretrained(ResNetEncoder(18, dims=2, in_channels=5), weights)

@@ -58,3 +58,17 @@ def test_gradients_reach_every_parameter(shortcut):
     encoder = ResNetEncoder(18, dims=2, shortcut=shortcut)
     sum(f.square().mean() for f in encoder(torch.randn(2, 1, 64, 64))).backward()
     assert not [name for name, parameter in encoder.named_parameters() if parameter.grad is None]
+
+
+@pytest.mark.parametrize(
+    ("channels", "mean", "std"),
+    [(3, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), (1, [0.449], [0.226]), (5, [0.449] * 5, [0.226] * 5)],
+)
+def test_an_image_is_normalised_as_photographs_are(channels, mean, std):
+    encoder = ResNetEncoder(18, dims=2, in_channels=channels, normalisation="imagenet").eval()
+    plain = ResNetEncoder(18, dims=2, in_channels=channels).eval()
+    plain.load_state_dict(encoder.state_dict())  # the constants are no weights
+    image = torch.rand(1, channels, 32, 32)
+    shifted = (image - torch.tensor(mean).reshape(1, -1, 1, 1)) / torch.tensor(std).reshape(1, -1, 1, 1)
+    with torch.no_grad():
+        assert torch.allclose(encoder(image)[0], plain(shifted)[0], atol=1e-5)

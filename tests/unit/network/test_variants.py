@@ -28,6 +28,9 @@ OPTIONS = [
     {"align_corners": True},
     {"checkpointing": True},
     {"widths": (2, 3, 4, 5)},
+    {"norm_bias": False, "activation": "leaky_relu", "negative_slope": 0.2, "decoder_norm": "none"},
+    {"upsampling": "overlapping", "pool_size": [2, 2, 1]},
+    {"deep_supervision": "stages", "head": "in_level"},
 ]
 GATES = [
     {"gates_per_skip": 2},
@@ -40,10 +43,19 @@ GATES = [
     {"gated_skips": [0, 2]},
     {"highway": True},
     {"gate_init": "pass_through"},
+    {"gate_output": "transformed", "gating_signal": "shared"},
+    {"gate_output": "plain", "gating_signal": "per_gate"},
+    {"gate_theta": "pooled", "gate_coefficients": "raised", "gating_signal": "below"},
+    {"gate_norms": ["theta", "phi"], "gate_coefficients": "per_channel", "gate_grid": "skip"},
+    {"gate_norms": ["psi"], "gate_inner_share": 2, "gates_per_skip": 2},
 ]
-CONFIGS = [(kind, options) for kind in ("unet", "attention_unet") for options in OPTIONS] + [
-    ("attention_unet", options) for options in GATES
-]
+#: A grid of its own, for poolings that leave the slices as they are.
+OWN_GRID = {"gate_grid": [2, 2, 2], "pool_size": [2, 2, 1]}
+CONFIGS = (
+    [("attention_unet", OWN_GRID)]
+    + [(kind, options) for kind in ("unet", "attention_unet") for options in OPTIONS]
+    + [("attention_unet", options) for options in GATES]
+)
 
 
 def count(module) -> int:
@@ -220,6 +232,8 @@ def test_gradients_reach_every_parameter(kind, options):
         expected |= {
             name for name in largest if name.endswith("psi.bias")
         }  # a constant adds nothing to a softmax
+    if options.get("gate_output") == "transformed":  # and the decoder's ReLUs see what is added
+        expected -= {name for name in largest if name.endswith("transform.1.bias")}
     if options.get("gate_init") == "pass_through":
         expected |= behind_closed_psi(network)
     assert without == expected

@@ -115,3 +115,31 @@ def test_the_average_follows_weights_and_statistics_slowly_and_asks_for_no_gradi
     assert torch.allclose(averaged["0.weight"], before["0.weight"] + 0.1)
     assert torch.allclose(averaged["1.running_mean"], before["1.running_mean"] + 0.1)
     assert not any(parameter.requires_grad for parameter in average.parameters())
+
+
+def test_a_plateau_ends_at_the_lowest_rate_and_follows_what_the_recipe_goes_by():
+    config = TrainingConfig(
+        best_by="loss",
+        validate_every=1,
+        optimizer=OptimizerConfig(
+            learning_rate=1e-4, schedule="plateau", factor=0.1, patience_epochs=2, lowest_rate=1e-7
+        ),
+    )
+    optimizer = make_optimizer(config.optimizer, [torch.nn.Parameter(torch.zeros(1))])
+    schedule = make_schedule(optimizer, config)
+    assert schedule["monitor"] == "validation_loss"
+    seen = []
+    for loss in [1.0, 0.9, *[0.9] * 14]:
+        schedule["scheduler"].step(loss)
+        seen.append(optimizer.param_groups[0]["lr"])
+    assert seen[:4] == [1e-4] * 4
+    assert seen[4] == pytest.approx(1e-5)
+    assert seen[-1] == pytest.approx(1e-7)
+    dsc = make_schedule(optimizer, config.model_copy(update={"best_by": "dsc"}))
+    assert dsc["monitor"] == "dsc"
+    assert dsc["scheduler"].mode == "max"
+
+
+def test_a_lowest_rate_above_the_first_is_refused():
+    with pytest.raises(ValueError, match="lowest_rate: at most learning_rate"):
+        OptimizerConfig(learning_rate=1e-4, lowest_rate=1e-3)

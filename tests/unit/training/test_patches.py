@@ -217,3 +217,85 @@ def test_a_turned_patch_shows_the_patient_beyond_its_edges(tmp_path):
             assert curvature.abs().max() < 2e-3
             checked += 1
     assert checked > 10
+
+
+def sliced(plane, neighbours, patch_size, **changes):
+    across = {"sagittal": 0, "coronal": 1, "axial": 2}[plane]
+    fields = {"batches_per_epoch": 10, "batch_size": 4, "augmentation": STILL} | changes
+    return Recipe(
+        name="slices",
+        targets=TARGETS,
+        preprocessing=PreprocessingConfig(
+            spacing_mm=tuple(None if axis == across else 2 for axis in range(3))
+        ),
+        slices={"plane": plane, "neighbours": neighbours},
+        network={"kind": "unet", "dims": 2, "widths": [4, 8]},
+        training=TrainingConfig(patch_size=patch_size, **fields),
+    )
+
+
+@pytest.fixture
+def noise(tmp_path):
+    """Values of which no two are alike, and labels that are their half, rounded."""
+    image = np.random.default_rng(3).permutation(30 * 28 * 26).reshape(30, 28, 26) % 1999
+    label = (image % 3).astype(np.uint8)
+    return cached_case(tmp_path, image=image, label=label, known=(True,) * 3), image
+
+
+@pytest.mark.parametrize("neighbours", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("plane", "size"), [("axial", (16, 8, 1)), ("coronal", (8, 2, 16)), ("sagittal", (1, 16, 8))]
+)
+def test_slices_come_with_their_neighbours_and_labels_of_their_own(noise, plane, size, neighbours):
+    case, image = noise
+    across = ("sagittal", "coronal", "axial").index(plane)
+    wider = list(size)
+    wider[across] += neighbours - 1
+    half = neighbours // 2
+    padded = np.pad(image, [(half, half) if axis == across else (0, 0) for axis in range(3)])
+    padded = padded.astype(np.float16).astype(np.float32)
+    dataset = PatchDataset([case], sliced(plane, neighbours, size), epoch=0)
+    for index in range(4):
+        patch = dataset[index]
+        assert patch["image"].shape == (1, *wider)
+        assert patch["label"].shape == size
+        found = patch["image"][0].numpy()
+        windows = np.lib.stride_tricks.sliding_window_view(padded, tuple(wider))
+        (place, *others) = np.argwhere(windows[..., 0, 0, 0] == found[0, 0, 0])
+        place = next(at for at in [place, *others] if (windows[tuple(at)] == found).all())
+        inner = tuple(slice(at, at + side) for at, side in zip(place, size, strict=True))
+        assert (patch["label"].numpy() == image[inner] % 3).all()
+
+
+def test_slices_are_changed_in_plane_only_and_keep_their_values_apart(noise):
+    case, _ = noise
+    blurred = AugmentationConfig(
+        affine_probability=0,
+        intensity_probability=0,
+        resolution_probability=1,
+        blur_voxels=3,
+        low_resolution=1,
+    )
+    changes = sliced("axial", 3, (16, 16, 1), augmentation=blurred)
+    plain = PatchDataset([case], sliced("axial", 3, (16, 16, 1)), epoch=0)[0]["image"]
+    changed = PatchDataset([case], changes, epoch=0)[0]["image"]
+    assert changed.shape == plain.shape
+    assert not torch.allclose(changed, plain)
+    means = plain.mean(dim=(0, 1, 2)), changed.mean(dim=(0, 1, 2))
+    assert torch.allclose(*means, rtol=0.35)  # nothing leaks into what is beyond the slices
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_turned_slices_show_image_and_label_alike(tmp_path, plane):
+    label = np.zeros((40, 40, 40), dtype=np.uint8)
+    label[10:30, 12:26, 14:34] = 1
+    case = cached_case(tmp_path, image=label > 0, label=label, known=(True, True, False))
+    size = tuple(1 if name == plane else 24 for name in ("sagittal", "coronal", "axial"))
+    turned = AugmentationConfig(affine_probability=1, intensity_probability=0, resolution_probability=0)
+    dataset = PatchDataset([case], sliced(plane, 3, size, augmentation=turned), epoch=0)
+    across = ("sagittal", "coronal", "axial").index(plane)
+    for index in range(8):
+        patch = dataset[index]
+        middle = patch["image"][0].select(across, 1)
+        same = (middle > 0.5) == (patch["label"].select(across, 0) == 1)
+        assert same.float().mean() > 0.97
