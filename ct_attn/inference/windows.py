@@ -94,12 +94,16 @@ def _fitted(overlap: Shape3, size: Shape3) -> Shape3:
 
 
 def _sides(length: int, shared: int, step: int) -> list[int]:
-    """Sides of one, two, three, ... windows along ``length``, each a multiple of ``step``."""
+    """Sides of one, two, three, ... windows along ``length``, each a multiple of ``step``.
+
+    Windows that are small against ``shared`` share half of their side.
+    """
     sides = set()
     for count in range(1, _MOST_ALONG + 1):
-        side = ceil(ceil((length + (count - 1) * shared) / count) / step) * step
-        if count > 1 and side < 2 * shared:
-            break
+        least = (length + (count - 1) * shared) / count
+        if least < 2 * shared:
+            least = 2 * length / (count + 1)
+        side = ceil(least / step) * step
         sides.add(side)
         if side == step:
             break
