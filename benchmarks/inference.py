@@ -54,7 +54,7 @@ RECIPE = Recipe(
     training=TrainingConfig(patch_size=PATCH),
 )
 #: Of the usual chain's 160 x 160 x 96 window, by torch's counter.
-GFLOP_PER_VOXEL = 342e9 / 1e9 / (160 * 160 * 96)
+GFLOP_PER_VOXEL = 342 / (160 * 160 * 96)
 LABELS = {
     "monai": "MONAI's usual chain",
     "monai_attention_unet": "the same, MONAI's AttentionUnet",
@@ -85,10 +85,10 @@ def main() -> None:
     run("monai_grid", folder, sys.executable)
     measured: dict[str, list[dict]] = {name: [] for name in options.tools}
     for _ in range(options.rounds):
-        for name in measured:
+        for name, runs in measured.items():
             python = options.peers if name == "nnunet" else sys.executable
             if python:
-                measured[name].append(run(name, folder, python))
+                runs.append(run(name, folder, python))
     result["tools"] = {name: median(runs) for name, runs in measured.items() if runs}
     result["dice"] = {
         f"{name} / {other}": dice(folder / f"{name}.nii.gz", folder / f"scan_{other}.nii.gz")
@@ -96,7 +96,7 @@ def main() -> None:
         for other in ("monai", "monai_grid")
         if (folder / f"scan_{other}.nii.gz").exists()
     }
-    result["network_gflops"] = network_share(result)
+    result["network_share_of_ceiling"] = network_share(result)
     text = table(result)
     print(text)
     name = f"inference_{result['machine'].split(',')[0].replace('(R)', '').replace(' ', '_').lower()}"
@@ -178,6 +178,7 @@ def median(runs: list[dict]) -> dict:
         "seconds": stages,
         "total_s": statistics.median(sum(run["seconds"].values()) for run in runs),
         "peak_bytes": max(run["peak_bytes"] for run in runs),
+        "window_voxels": runs[0]["window_voxels"],
     }
 
 
@@ -200,13 +201,14 @@ def ceilings() -> dict[str, float]:
 
 
 def network_share(result: dict) -> dict[str, float]:
-    """GFLOP/s of our network stage: of the windows it computed."""
-    from ct_attn.inference.predictor import Predictor
-    from ct_attn.scan_io.scan import read_scan
-
-    folder = Path(tempfile.gettempdir()) / "ct_attn_inference"
-    _ = Predictor, read_scan, folder
-    return {}
+    """GFLOP/s of our network stages, blending included, as shares of the measured ceilings."""
+    shares = {}
+    for name, ceiling in (("default", "bf16"), ("folder", "bf16"), ("fp32", "fp32")):
+        if name in result["tools"]:
+            tool = result["tools"][name]
+            gflops = tool["window_voxels"] * GFLOP_PER_VOXEL / tool["seconds"]["network"]
+            shares[name] = gflops / result["ceiling_gflops"][ceiling]
+    return shares
 
 
 def dice(first: Path, second: Path) -> dict[str, float]:
@@ -236,6 +238,8 @@ def table(result: dict) -> str:
     lines += ["", "| Dice between masks | " + " | ".join(ORGANS) + " |", "|---" * 5 + "|"]
     for pair, values in result["dice"].items():
         lines.append(f"| {pair} | " + " | ".join(f"{values[organ]:.4f}" for organ in ORGANS) + " |")
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in result["network_share_of_ceiling"].items())
+    lines += ["", f"Network stage, of the ceiling: {shares}."]
     return "\n".join(lines) + "\n"
 
 

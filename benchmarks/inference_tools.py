@@ -27,6 +27,7 @@ class Clock:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.last = STARTED
+        self.window_voxels = 0
 
     def lap(self, stage: str) -> None:
         now = time.time()
@@ -210,6 +211,7 @@ def ours(folder: Path, clock: Clock, *, name: str, cases: int = 1, **options: ob
         frame = nifti.frame_of(scan, volume.grid)
         clock.lap("reading")
         prediction = predictor.run(volume)
+        clock.window_voxels = predictor.computed_voxels
         for stage, seconds in prediction.seconds.items():
             clock.seconds[stage] = clock.seconds.get(stage, 0) + seconds
         clock.last = time.time()
@@ -237,7 +239,7 @@ def main() -> None:
     clock = Clock()
     TOOLS[tool](folder, clock)
     peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
-    print(json.dumps({"seconds": clock.seconds, "peak_bytes": peak}))
+    print(json.dumps({"seconds": clock.seconds, "peak_bytes": peak, "window_voxels": clock.window_voxels}))
 
 
 if __name__ == "__main__":
