@@ -107,7 +107,7 @@ def make_scan(path: Path) -> None:
         nifti.write_mask(case.mask, path.with_name("truth.nii.gz"), scheme=RECIPE.label_scheme)
 
 
-def train(folder: Path, *, steps: int = 120, size: tuple[int, ...] = (64, 64, 48)) -> None:
+def train(folder: Path, *, steps: int = 100, size: tuple[int, ...] = (48, 48, 32)) -> None:
     """A network that finds the organs of this scan, in a minute: what is compared are ways to run it."""
     random = np.random.default_rng(0)
     torch.manual_seed(0)

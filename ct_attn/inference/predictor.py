@@ -231,7 +231,7 @@ class Predictor:
             needed.windows_within(self.options.memory_bytes, patch)
             return plan_windows(box, patch, overlap)
         most = needed.windows_within(self.options.memory_bytes, multiple)
-        plan = choose_windows(box, overlap, multiple, min(most, self._most_voxels or most))
+        plan = choose_windows(box, overlap, multiple, min(most, self._most_voxels or most), patch)
         self._window_voxels = prod(plan.size)
         return plan
 

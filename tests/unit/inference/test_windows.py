@@ -43,14 +43,23 @@ def test_every_voxel_of_the_box_is_covered():
 
 
 def test_one_window_covers_the_plane_of_a_body_where_memory_allows():
-    plan = choose_windows((170, 122, 200), (80, 80, 48), (16, 16, 16), 3_400_000)
-    assert plan.size == (192, 128, 128)
+    plan = choose_windows((170, 122, 200), (80, 80, 48), (16, 16, 16), 3_600_000)
+    assert plan.size == (176, 128, 128)
     assert len(plan.starts) == 2
 
 
 def test_a_whole_volume_is_one_window_where_it_fits():
     plan = choose_windows((170, 122, 200), (80, 80, 48), (16, 16, 16), 10_000_000)
-    assert plan.starts == ((-11, -3, -12),)
+    assert plan.starts == ((-3, -3, -4),)
+
+
+def test_windows_are_no_smaller_than_the_trainings_patch_unless_memory_is_short():
+    box, least = (197, 150, 200), (160, 160, 96)
+    enough = choose_windows(box, (80, 80, 48), (16, 16, 16), 3_600_000, least)
+    assert all(
+        side >= min(short, length) for side, short, length in zip(enough.size, least, box, strict=True)
+    )
+    assert prod(choose_windows(box, (80, 80, 48), (16, 16, 16), 300_000, least).size) <= 300_000
 
 
 def test_where_nothing_fits_the_smallest_windows_are_taken():
