@@ -48,10 +48,10 @@ def monai_chain(folder: Path, clock: Clock, *, same_weights: bool, working_grid:
         Invertd,
         LoadImaged,
         Orientationd,
+        ResampleToMatchd,
         SaveImaged,
         ScaleIntensityRanged,
         Spacingd,
-        SpatialResampled,
     )
 
     if same_weights:
@@ -69,8 +69,8 @@ def monai_chain(folder: Path, clock: Clock, *, same_weights: bool, working_grid:
 
         grid = grid_of(read_scan(folder / "scan.nii.gz").grid, PreprocessingConfig())
         resample = [
-            SpatialResampled(
-                "image", mode="bilinear", padding_mode="border", dst_keys="dst", align_corners=False
+            ResampleToMatchd(
+                "image", key_dst="dst", mode="bilinear", padding_mode="border", align_corners=False
             )
         ]
     before = Compose(
