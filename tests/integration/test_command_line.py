@@ -112,7 +112,7 @@ def test_the_evaluation_has_a_row_per_case_and_organ_and_a_report_with_pictures(
     spleens = [float(row["dsc"]) for row in rows if row["organ"] == "spleen"]
     assert summary[1]["dsc"]["mean"] == pytest.approx(np.mean(spleens), abs=1e-5)
     report = (road / "scores" / "report.html").read_text()
-    assert report.count("data:image/png;base64,") == 2
+    assert report.count("data:image/png;base64,") == 4  # contours and errors of both cases
 
 
 def test_help_answers_at_once_and_imports_nothing_heavy():
