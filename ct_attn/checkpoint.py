@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from ct_attn import __version__
 from ct_attn.atomic import replacing
+from ct_attn.errors import UserError
 from ct_attn.model_file import FILE_NAME, FORMAT, digest_of, read_model_file
 from ct_attn.network.build import build_network
 from ct_attn.network.segmenter import Segmenter
@@ -29,6 +31,21 @@ class Checkpoint:
     recipe: Recipe
     provenance: Mapping[str, str | int | float]
 
+    @property
+    def header(self) -> dict[str, str]:
+        """What the file says of the weights, in its order."""
+        return {
+            "format": FORMAT,
+            "version": __version__,
+            "recipe": self.recipe.model_dump_json(),
+            "provenance": json.dumps(dict(self.provenance)),
+        }
+
+    @property
+    def digest(self) -> str:
+        """:func:`model_digest` of the file that :func:`save_checkpoint` writes."""
+        return model_digest(_plain(self.weights), self.header)
+
     def network(self) -> Segmenter:
         """The network with these weights, ready to predict (evaluation mode)."""
         recipe = self.recipe
@@ -40,19 +57,33 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Write the model into ``folder``, whole or not at all, and return the file's path."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
-    header = {
-        "format": FORMAT,
-        "version": __version__,
-        "recipe": checkpoint.recipe.model_dump_json(),
-        "provenance": json.dumps(dict(checkpoint.provenance)),
-    }
-    header["digest"] = model_digest(weights, header)
+    """Write the model into ``folder``, whole or not at all, and return the file's path.
+
+    Raises :class:`UserError` when there is no room or no permission.
+    """
+    weights = _plain(checkpoint.weights)
+    header = {**checkpoint.header, "digest": checkpoint.digest}
     target = folder / FILE_NAME
-    with replacing(target) as partial:
-        save_file(weights, partial, metadata=header)
+    try:
+        with replacing(target) as partial:
+            save_file(weights, partial, metadata=header)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            target,
+            expected="a disk that takes the model",
+            found=getattr(error, "strerror", None) or str(error),
+            remedy="make room; a training goes on with --resume",
+        ) from error
     return target
+
+
+def saved_digest(folder: Path) -> str | None:
+    """The digest that the model in ``folder`` says it has; None where none can be read."""
+    try:
+        with safe_open(folder / FILE_NAME, framework="pt") as opened:
+            return (opened.metadata() or {}).get("digest")
+    except (SafetensorError, OSError):
+        return None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -72,3 +103,7 @@ def model_digest(weights: Mapping[str, torch.Tensor], header: Mapping[str, str])
         for name, tensor in weights.items()
     )
     return digest_of(tensors, header)
+
+
+def _plain(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}

@@ -40,12 +40,21 @@ def train(
         ),
     ] = None,
     device: Device = "auto",
+    devices: Annotated[
+        int,
+        typer.Option(help="Processes on each machine, each with a GPU of its own (or on the CPU).", min=1),
+    ] = 1,
+    nodes: Annotated[
+        int, typer.Option(help="Machines; srun or torchrun starts the processes (docs/clusters.md).", min=1)
+    ] = 1,
 ) -> None:
     """Train a recipe's network on a manifest's cases."""
     from ct_attn.recipe import read_recipe
     from ct_attn.train import train as run
+    from ct_attn.training.launch import find_launch
     from ct_attn.training.start import Start
 
+    launch = find_launch(devices, nodes)
     checked = read_recipe(recipe, set_ or [])
     start = Start(model=init_from, parts=tuple(init_part or ()), encoder=pretrained_encoder)
     with progress_bar() as progress:
@@ -59,8 +68,10 @@ def train(
             resume=resume,
             device=device,
             cache=cache,
+            launch=launch,
         )
-    stdout.print(f"model  {model}")
+    if launch.is_first:
+        stdout.print(f"model  {model}")
 
 
 def plan(

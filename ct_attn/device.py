@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal, TypeVar
 
 import torch
@@ -11,16 +12,18 @@ from ct_attn.errors import UserError
 Network = TypeVar("Network", bound=torch.nn.Module)
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str = "auto", *, touch: bool = True) -> torch.device:
     """The device called ``name``; ``auto`` takes CUDA where there is one, else the CPU.
 
+    Without ``touch`` a GPU is not used yet: several processes would all begin on the first.
     Raises :class:`UserError` when the device is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        if touch or not torch.cuda.is_available():
+            torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"--device {name}",
@@ -46,11 +49,28 @@ def computes_bf16(device: torch.device) -> bool:
     return False
 
 
-def choose_precision(requested: Literal["auto", "fp32", "bf16"], device: torch.device) -> torch.dtype:
-    """``torch.bfloat16`` or ``torch.float32``, resolving ``auto``."""
+def choose_precision(requested: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device) -> torch.dtype:
+    """``torch.float32``, ``torch.bfloat16`` or ``torch.float16``, resolving ``auto`` (never to the last).
+
+    Raises :class:`UserError` for float16 on a CPU, which computes it slowly and without range.
+    """
+    if requested == "fp16" and device.type == "cpu":
+        raise UserError(
+            "training.precision fp16",
+            expected="a GPU",
+            found="the CPU",
+            remedy="--set training.precision=auto, which takes bf16 where the processor computes in it",
+        )
     if requested == "auto":
         return torch.bfloat16 if computes_bf16(device) else torch.float32
-    return torch.bfloat16 if requested == "bf16" else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[requested]
+
+
+def total_bytes(device: torch.device) -> float:
+    """The memory that ``device`` has, used or not."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def channels_last(network: Network) -> Network:

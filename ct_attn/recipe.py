@@ -151,8 +151,12 @@ class TrainingConfig(StrictModel):
     """
     validate_every: Size = 10
     """Epochs between validations on whole volumes."""
-    precision: Precision = "auto"
-    """``auto`` takes bf16 where the processor computes in it, else fp32."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """``auto`` takes bf16 where the processor computes in it, else fp32; ``fp16``, with loss scaling, is
+    for GPUs without bf16.
+    """
+    sync_batch_norm: bool = True
+    """Where several processes train (GPUs only), batch normalisation is over the patches of all of them."""
     freeze: tuple[str, ...] = ()
     """Parts of the network that keep the weights they start with, batch statistics too, such as
     ``resnet`` or ``encoder.0``.

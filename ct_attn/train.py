@@ -5,65 +5,50 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import lightning
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from rich.console import Console
 from rich.progress import Progress
 
 from ct_attn import __version__, atomic
-from ct_attn.device import choose_device, choose_precision
+from ct_attn.device import choose_device, choose_precision, total_bytes
 from ct_attn.errors import UserError
 from ct_attn.heap import keep_freed_memory
 from ct_attn.manifest import Manifest, choose_fold, file_digest, read_manifest
+from ct_attn.network.slicewise import core_of
 from ct_attn.network.transfer import require_parts
 from ct_attn.recipe import Recipe, write_recipe
 from ct_attn.training.attention import keep_attention
 from ct_attn.training.cache import CachedCase, choose_folder, fill
-from ct_attn.training.callbacks import EpochLog, KeepBest, RunReport, SaveState, ShowProgress, stop_early
+from ct_attn.training.callbacks import EpochLog, KeepBest, SaveState, follow_plateau, stop_early
 from ct_attn.training.cases import CaseFiles, check_labelled, locate
 from ct_attn.training.data import Batches
+from ct_attn.training.faults import StopOnNonFinite, is_out_of_memory, out_of_memory
+from ct_attn.training.launch import (
+    Launch,
+    follow_parent,
+    leave_with_others,
+    lost_another,
+    require_devices,
+    require_norms,
+)
 from ct_attn.training.module import SegmentationModule
+from ct_attn.training.run_folder import RunFolder, claim
+from ct_attn.training.show import RunPictures, ShowProgress, board, run_facts
 from ct_attn.training.start import Start, take_weights
+from ct_attn.training.state import ReadState, StateFile, read_state
+from ct_attn.training.worst import KeepWorst
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFolder:
-    """Where a training run keeps what it makes."""
-
-    path: Path
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model"
-
-    @property
-    def recipe(self) -> Path:
-        return self.path / "recipe.yaml"
-
-    @property
-    def record(self) -> Path:
-        """What the run was started with; a resumed run must match it."""
-        return self.path / "run.json"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.csv"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def state(self) -> Path:
-        return self.path / "state.ckpt"
-
-    @property
-    def cache(self) -> Path:
-        """Prepared cases, where there is no better place; no sign of a run."""
-        return self.path / "cache"
+LIGHTNING_PRECISION: dict[torch.dtype, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    torch.float32: "32-true",
+    torch.bfloat16: "bf16-mixed",
+    torch.float16: "16-mixed",
+}
 
 
 def train(
@@ -77,6 +62,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     cache: Path | None = None,
+    launch: Launch | None = None,
 ) -> Path:
     """Train ``recipe`` on all folds but ``fold`` and return the folder of the best model.
 
@@ -85,66 +71,100 @@ def train(
     manifest, or where that cannot be written, in ``output``.
 
     Writes into ``output``: ``model/`` (best validation DSC), ``recipe.yaml``,
-    ``run.json``, ``log.csv``, ``report.html`` and ``state.ckpt``. Raises :class:`UserError` when
-    the manifest, its files or the output folder cannot be used.
+    ``run.json``, ``log.csv``, ``progress.png``, ``report.html``, ``tensorboard/`` where that
+    is installed, and ``state.ckpt`` with the one before. With ``resume`` the run goes on
+    from its newest state, and ends with what it would have ended with undisturbed.
+
+    ``launch``: the processes that train together. Where nobody started the others,
+    Lightning does, by running this process's command line again in each: a program
+    that trains with several processes does so once.
+
+    Raises :class:`UserError` when the manifest, its files or the output folder cannot be
+    used, the loss is no number, or a device or a disk has no room.
     """
+    launch = launch or Launch()
+    follow_parent(launch)
+    if not launch.is_first:
+        progress = Progress(disable=True, console=Console(quiet=True))
+    target = choose_device(device, touch=launch.n_processes == 1)
+    require_devices(launch, target, device)
     run = RunFolder(path=output)
     manifest = read_manifest(manifest_path)
     start = start or Start()
-    record = {**_record(recipe, manifest_path, fold), **start.digests()}
-    _claim(run, record, resume=resume)
+    record = {**_record(recipe, manifest_path, fold, launch), **start.digests()}
+    precision = LIGHTNING_PRECISION[choose_precision(recipe.training.precision, target)]
+    if launch.is_first:
+        claim(run, record, resume=resume)
     module = _module(recipe, start, progress)
+    require_norms(module.network, launch, target, synchronised=recipe.training.sync_batch_norm)
     sides = choose_fold(manifest, fold, path=manifest_path)
     check_labelled(manifest.training, recipe.label_scheme, manifest_path)
     files = [locate(cases, manifest_path) for cases in sides]
+    state = None
+    if resume:
+        state = read_state(run.state, run.previous_state, _say_on(progress))
     folder = cache or choose_folder(manifest_path, otherwise=run.cache)
-    training, validation = _prepare(files, recipe, manifest, folder, progress)
-    write_recipe(recipe, run.recipe)
-    atomic.write_text(run.record, json.dumps(record, indent=1) + "\n")
+    training, validation = _prepare(files, recipe, manifest, folder, progress, launch)
+    if launch.is_first:
+        atomic.remove_partials(run.path)
+        atomic.remove_partials(run.model)
+        if state is None:
+            write_recipe(recipe, run.recipe)
+            atomic.write_text(run.record, json.dumps(record, indent=1) + "\n")
     _quiet_lightning()
-    _fit(module, Batches(recipe, training, validation), run, record, progress, device)
+    if target.type == "cpu":
+        keep_freed_memory()
+    batches = Batches(recipe, training, validation, rank=launch.rank, n_processes=launch.n_processes)
+    callbacks = _callbacks(module, batches, run, record, progress, launch)
+    trainer = Trainer(
+        accelerator=target.type,
+        **launch.trainer_options(target),
+        sync_batchnorm=launch.n_processes > 1 and target.type == "cuda" and recipe.training.sync_batch_norm,
+        use_distributed_sampler=False,  # each process knows its share
+        plugins=[StateFile(run.previous_state, state)],
+        precision=precision,
+        max_epochs=recipe.training.epochs,
+        accumulate_grad_batches=recipe.training.optimizer.accumulate,
+        gradient_clip_val=recipe.training.optimizer.clip_norm,
+        check_val_every_n_epoch=recipe.training.validate_every,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        logger=False,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        deterministic=target.type == "cuda",
+    )
+    _fit(trainer, module, batches, run, state, launch)
     return run.model
 
 
-def _record(recipe: Recipe, manifest_path: Path, fold: int) -> dict[str, str | int]:
+def _record(recipe: Recipe, manifest_path: Path, fold: int, launch: Launch) -> dict[str, str | int]:
     return {
         "version": __version__,
         "torch": torch.__version__,
         "manifest_digest": file_digest(manifest_path),
         "fold": fold,
+        "processes": launch.n_processes,
         "recipe": recipe.model_dump_json(),
     }
 
 
-def _claim(run: RunFolder, record: dict[str, str | int], *, resume: bool) -> None:
-    """Make sure that ``run`` is new, or when resuming, that it is the same run."""
-    if not resume:
-        if run.path.exists() and any(path != run.cache for path in run.path.iterdir()):
-            raise UserError(
-                run.path,
-                expected="a new or empty output folder",
-                found="files in it",
-                remedy="choose another -o, or add --resume to go on with that run",
-            )
-        return
-    if not run.record.is_file() or not run.state.is_file():
-        return  # stopped before the end of its first epoch, or never started: begins anew
-    earlier = json.loads(run.record.read_text(encoding="utf-8"))
-    changed = sorted(key for key in record | earlier if earlier.get(key) != record.get(key))
-    if changed:
-        raise UserError(
-            run.path,
-            expected="the run that --resume goes on with",
-            found=f"one with another {', '.join(changed)}",
-            remedy="give the same recipe, manifest and fold, or choose another -o",
-        )
+def _say_on(progress: Progress) -> Callable[[str], object]:
+    return lambda line: progress.console.print(line, markup=False, soft_wrap=True)
 
 
 def _prepare(
-    sides: list[list[CaseFiles]], recipe: Recipe, manifest: Manifest, folder: Path, progress: Progress
+    sides: list[list[CaseFiles]],
+    recipe: Recipe,
+    manifest: Manifest,
+    folder: Path,
+    progress: Progress,
+    launch: Launch,
 ) -> list[list[CachedCase]]:
     """The cases of both sides of a fold, in the cache ``folder``."""
-    progress.console.print(f"prepared cases are kept in {folder}", markup=False, soft_wrap=True)
+    _say_on(progress)(f"prepared cases are kept in {folder}")
     task = progress.add_task("preparing cases", total=sum(map(len, sides)))
     return [
         fill(
@@ -153,6 +173,7 @@ def _prepare(
             source=manifest.label_scheme,
             target=recipe.label_scheme,
             preprocessing=recipe.preprocessing,
+            share=(launch.rank, launch.n_processes),
             on_case=lambda: progress.advance(task),
         )
         for cases in sides
@@ -167,7 +188,7 @@ def _module(recipe: Recipe, start: Start, progress: Progress) -> SegmentationMod
         progress.console.print(line, markup=False)
     try:
         frozen = module.frozen_parts(0)
-        require_parts(module.network, frozen)
+        require_parts(core_of(module.network), frozen)
     except ValueError as error:
         raise UserError(
             recipe.name,
@@ -178,56 +199,72 @@ def _module(recipe: Recipe, start: Start, progress: Progress) -> SegmentationMod
     return module
 
 
-def _fit(
+def _callbacks(
     module: SegmentationModule,
     batches: Batches,
     run: RunFolder,
     record: dict[str, str | int],
     progress: Progress,
-    device: str,
-) -> None:
-    target = choose_device(device)
-    if target.type == "cpu":
-        keep_freed_memory()
+    launch: Launch,
+) -> list[Callback]:
+    """What goes on beside the training, in the order in which it happens after an epoch."""
     recipe = module.recipe
-    half = choose_precision(recipe.training.precision, target) == torch.bfloat16
     provenance = {key: value for key, value in record.items() if key not in ("version", "recipe")}
+    best = KeepBest(module.evaluated, run.model, recipe, provenance)
     log = EpochLog(run.log, recipe.label_scheme.names)
     attention = keep_attention(module.evaluated, recipe, batches.validation)
-    trainer = Trainer(
-        accelerator=target.type,
-        devices=1,
-        precision="bf16-mixed" if half else "32-true",
-        max_epochs=recipe.training.epochs,
-        accumulate_grad_batches=recipe.training.optimizer.accumulate,
-        gradient_clip_val=recipe.training.optimizer.clip_norm,
-        check_val_every_n_epoch=recipe.training.validate_every,
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        logger=False,
-        callbacks=[
-            KeepBest(module.evaluated, run.model, recipe, provenance),
-            log,
-            *([attention] if attention else []),
-            RunReport(run.report, recipe, log, attention),
-            *stop_early(recipe.training),
-            SaveState(run.state),  # after what it saves
-            ShowProgress(progress),
-        ],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        deterministic=target.type == "cuda",
+    worst = KeepWorst(recipe, batches.validation)
+    n_parameters = sum(parameter.numel() for parameter in module.network.parameters())
+    pictures = RunPictures(
+        picture=run.picture,
+        report=run.report,
+        recipe=recipe,
+        facts=run_facts(recipe, n_parameters=n_parameters, n_processes=launch.n_processes),
+        log=log,
+        worst=worst,
+        attention=attention,
     )
-    trainer.fit(
-        module,
-        batches,
-        ckpt_path=run.state if run.state.is_file() else None,
-        weights_only=True,
-    )
+    return [
+        StopOnNonFinite(run.bad_batch, accumulate=recipe.training.optimizer.accumulate),
+        best,
+        log,
+        worst,
+        *([attention] if attention else []),
+        *follow_plateau(recipe.training),
+        *stop_early(recipe.training),
+        SaveState(run.state, [best, log, pictures, *board(run.board, log)]),  # after what it saves
+        ShowProgress(progress, log),
+    ]
+
+
+def _fit(
+    trainer: Trainer,
+    module: SegmentationModule,
+    batches: Batches,
+    run: RunFolder,
+    state: ReadState | None,
+    launch: Launch,
+) -> None:
+    try:
+        trainer.fit(module, batches, ckpt_path=None if state is None else run.state, weights_only=True)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            device = trainer.strategy.root_device
+            raise out_of_memory(
+                module.recipe,
+                device=device,
+                memory_bytes=total_bytes(device),
+                dtype=choose_precision(module.recipe.training.precision, device),
+                validating=module.is_validating,
+            ) from error
+        if launch.n_processes > 1 and lost_another(error):
+            leave_with_others(launch, error)
+        raise
 
 
 def _quiet_lightning() -> None:
-    """Silence hints that do not concern who runs a recipe (worker counts, TPU notices)."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    """Silence hints that do not concern who runs a recipe (worker counts, ranks, layouts of gradients)."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")

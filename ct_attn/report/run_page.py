@@ -1,13 +1,28 @@
-"""The report of a training run: its curves, and what the gates came to look at."""
+"""The report of a training run: its curves, its worst cases, and what the gates came to look at."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ct_attn.atomic import write_text
+from ct_attn.report.legend import colour_of
 from ct_attn.report.page import CasePicture, page_template
 from ct_attn.report.plots import curve_plot
+
+#: So many validation cases are listed.
+LISTED_CASES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorstCase:
+    """A validation case; ``dsc`` and ``s2s_mm`` per target, nan where there is no value."""
+
+    case_id: str
+    dsc: Sequence[float]
+    s2s_mm: Sequence[float]
 
 
 def write_run_report(
@@ -17,12 +32,16 @@ def write_run_report(
     facts: Mapping[str, str],
     log: Sequence[Mapping[str, float]],
     targets: Sequence[str],
+    worst: Sequence[WorstCase] = (),
+    pictures: Sequence[CasePicture] = (),
     strip: CasePicture | None,
 ) -> None:
     """Write the report to ``path``, whole or not at all; the same input gives the same bytes.
 
     ``log``: one row per epoch with ``epoch`` (from 0), ``loss`` and ``learning_rate``, and
-    ``dsc_<target>`` where the epoch was validated. ``strip``: the attention maps.
+    ``dsc_<target>`` and ``s2s_mm_<target>`` where the epoch was validated. ``worst``: the
+    cases of the last validation, worst first, of which ``pictures`` show the first.
+    ``strip``: the attention maps.
     """
     html = page_template("run.html").render(
         title=title,
@@ -30,8 +49,14 @@ def write_run_report(
         plots=[
             ("Loss on training patches", _curves(log, {"loss": "loss"})),
             ("DSC on validation cases", _curves(log, {f"dsc_{name}": name for name in targets}, highest=1.0)),
+            ("S2S on validation cases (mm)", _curves(log, {f"s2s_mm_{name}": name for name in targets})),
             ("Learning rate", _curves(log, {"learning_rate": "learning rate"})),
         ],
+        targets=targets,
+        colours=colour_of(targets),
+        worst=[_as_shown(case) for case in worst[:LISTED_CASES]],
+        n_cases=len(worst),
+        pictures=pictures,
         strip=strip,
     )
     write_text(path, html)
@@ -42,8 +67,22 @@ def _curves(
 ) -> str:
     """A plot of the columns ``names`` (column -> name of its curve) over the epochs, counted from 1."""
     curves = {
-        name: [(row["epoch"] + 1, row[column]) for row in log if row.get(column) is not None]
+        name: [
+            (row["epoch"] + 1, row[column])
+            for row in log
+            if row.get(column) is not None and not math.isnan(row[column])
+        ]
         for column, name in names.items()
     }
     largest = max((value for points in curves.values() for _, value in points), default=1.0)
     return curve_plot(curves, title=" and ".join(names.values()), highest=highest or largest)
+
+
+def _as_shown(case: WorstCase) -> tuple[str, list[tuple[float | None, float | None]]]:
+    """The case, and per target DSC and S2S; None for what has no value."""
+    values = zip(case.dsc, case.s2s_mm, strict=True)
+    return case.case_id, [(_known(dsc), _known(s2s_mm)) for dsc, s2s_mm in values]
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -88,28 +88,32 @@ def fill(
     source: LabelScheme,
     target: LabelScheme,
     preprocessing: PreprocessingConfig,
+    share: tuple[int, int] = (0, 1),
     on_case: Callable[[], object] = lambda: None,
 ) -> list[CachedCase]:
     """``cases`` as entries of ``folder``; what is not there, or damaged, is made.
 
     ``source`` are the codes of the label files, ``target`` those of the network. Entries
     appear whole or not at all, so this may be interrupted, and other processes may fill
-    the same folder meanwhile. ``on_case`` is called after each case. Raises
-    :class:`UserError` when a case cannot be used or ``folder`` not be written to.
+    the same folder meanwhile. ``share``: of several that do so together, which this is and
+    how many; each begins with other cases and finds most of the rest made when it comes to
+    them. ``on_case`` is called after each case. Raises :class:`UserError` when a case
+    cannot be used or ``folder`` not be written to.
     """
     load = loading(source, preprocessing, target)
     n_classes = len(target.structures) + 1
-    cached = []
-    for case in cases:
+    made: dict[str, CachedCase] = {}
+    begin = len(cases) * share[0] // share[1]
+    for case in (*cases[begin:], *cases[:begin]):
         key = _key(case, source=source, target=target, preprocessing=preprocessing)
         file = folder / f"{case.case_id}-{key[:16]}.safetensors"
         if not _is_whole(file, key):
             prepared = load(case)
             write_entry(prepared["image"][0], prepared["label"][0], file, key=key, n_classes=n_classes)
         known = tuple(known_classes(target, case.labelled_organs))
-        cached.append(CachedCase(case_id=case.case_id, file=file, known=known))
+        made[case.case_id] = CachedCase(case_id=case.case_id, file=file, known=known)
         on_case()
-    return cached
+    return [made[case.case_id] for case in cases]
 
 
 def write_entry(image: Tensor, label: Tensor, file: Path, *, key: str, n_classes: int) -> None:

@@ -1,4 +1,9 @@
-"""What happens beside the training loop: the best model kept, log, report, state, progress."""
+"""What is kept beside the training loop: the best model, the log, the state, and what follows from them.
+
+A callback that keeps something holds it in memory and in the saved state, and writes
+its file after the state: a kill at any moment leaves files that the state can put
+right (:class:`SaveState`).
+"""
 
 from __future__ import annotations
 
@@ -7,25 +12,28 @@ import io
 from collections.abc import Mapping, Sequence
 from math import ceil, inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from rich.progress import Progress, TaskID
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ct_attn import atomic
-from ct_attn.atomic import replacing
-from ct_attn.checkpoint import Checkpoint, save_checkpoint
+from ct_attn.checkpoint import Checkpoint, save_checkpoint, saved_digest
+from ct_attn.errors import UserError
 from ct_attn.recipe import Recipe, TrainingConfig
-from ct_attn.report.page import CasePicture
-from ct_attn.report.run_page import write_run_report
-from ct_attn.report.strip import attention_strip
-from ct_attn.training.attention import KeepAttention
+from ct_attn.training.optimisation import make_plateau
+
+
+class Written(Protocol):
+    """Keeps something whose file ``write`` brings into step with it; what is right already stays."""
+
+    def write(self) -> None: ...
 
 
 class KeepBest(Callback):
-    """Writes the model folder whenever a validation is the best so far, by what the recipe monitors."""
+    """Keeps the weights of the best validation by what the recipe goes by; they make the model folder."""
 
     def __init__(
         self, network: nn.Module, folder: Path, recipe: Recipe, provenance: Mapping[str, str | int | float]
@@ -33,9 +41,10 @@ class KeepBest(Callback):
         self.network = network
         self.folder = folder
         self.recipe = recipe
-        self.provenance = provenance
+        self.provenance = dict(provenance)
         self.monitored, self.mode = recipe.training.monitored
         self.best = -inf if self.mode == "max" else inf
+        self.weights: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         found = float(trainer.callback_metrics[self.monitored])
@@ -44,27 +53,41 @@ class KeepBest(Callback):
             return
         self.best = found
         dsc = float(trainer.callback_metrics["dsc"])
-        provenance = {**self.provenance, "epoch": trainer.current_epoch, "validation_dsc": round(dsc, 6)}
-        weights = self.network.state_dict()
-        save_checkpoint(Checkpoint(weights=weights, recipe=self.recipe, provenance=provenance), self.folder)
+        self.provenance |= {"epoch": trainer.current_epoch, "validation_dsc": round(dsc, 6)}
+        # Copies: the network trains on before they are written.
+        self.weights = {
+            name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
+        }
+
+    def write(self) -> None:
+        if not self.weights:
+            return
+        model = Checkpoint(weights=self.weights, recipe=self.recipe, provenance=self.provenance)
+        if saved_digest(self.folder) != model.digest:
+            save_checkpoint(model, self.folder)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "weights": self.weights, "provenance": self.provenance}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+        self.weights = state_dict["weights"]
+        self.provenance = state_dict["provenance"]
 
 
 class EpochLog(Callback):
-    """One CSV row per epoch: loss, learning rate, and DSC where the epoch was validated.
+    """One row per epoch: loss, learning rate, and DSC and S2S where the epoch was validated.
 
-    The rows are part of the saved state, so a resumed run's log is that of one that was
-    never stopped. (Lightning's CSVLogger deletes the log it finds.)
+    (Lightning's CSVLogger deletes the log it finds.)
     """
 
     def __init__(self, file: Path, targets: Sequence[str]) -> None:
         self.file = file
-        self.scores = ["dsc", *(f"dsc_{target}" for target in targets)]
+        self.scores = [
+            "dsc",
+            *(f"dsc_{target}" for target in targets),
+            *(f"s2s_mm_{target}" for target in targets),
+        ]
         self.rows: list[dict[str, float]] = []
         self.validated = False
 
@@ -72,77 +95,73 @@ class EpochLog(Callback):
         self.validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if "validation_loss" in trainer.callback_metrics and "validation_loss" not in self.scores:
-            self.scores.append("validation_loss")  # where the recipe goes by it
-        measured = ["loss", *(self.scores if self.validated else [])]
+        measured = ["loss"]
+        if self.validated:
+            measured += [name for name in self.scores if name != "validation_loss"]
+            measured += [name for name in ("validation_loss",) if name in trainer.callback_metrics]
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         values = {name: float(trainer.callback_metrics[name]) for name in measured}
         self.rows.append({"epoch": trainer.current_epoch, "learning_rate": rate, **values})
         self.validated = False
+        self._name_scores()
+
+    def write(self) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, ["epoch", "learning_rate", "loss", *self.scores], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        atomic.write_text(self.file, text.getvalue())
+        if not self.file.is_file() or self.file.read_text(encoding="utf-8") != text.getvalue():
+            atomic.write_text(self.file, text.getvalue())
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
+        self._name_scores()
+
+    def _name_scores(self) -> None:
+        """A recipe that goes by the validation loss has it in its log."""
+        if "validation_loss" not in self.scores and any("validation_loss" in row for row in self.rows):
+            self.scores.append("validation_loss")
 
 
-class RunReport(Callback):
-    """Writes the run's HTML report after every validation, from the log and the maps kept."""
+class FollowPlateau(Callback):
+    """Lowers the learning rate when validations get no better, before the epoch's state is saved.
 
-    def __init__(
-        self, file: Path, recipe: Recipe, epoch_log: EpochLog, attention: KeepAttention | None
-    ) -> None:
-        self.file = file
-        self.recipe = recipe
-        self.epoch_log = epoch_log  # Lightning gives every callback a method `log`
-        self.attention = attention
+    Lightning would do so after all callbacks: what it decides would not be in the state.
+    """
+
+    def __init__(self, training: TrainingConfig) -> None:
+        self.training = training
+        self.plateau: ReduceLROnPlateau | None = None
+        self.loaded: dict[str, Any] | None = None
+        self.validated = False
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.plateau = make_plateau(trainer.optimizers[0], self.training)
+        if self.loaded is not None:
+            self.plateau.load_state_dict(self.loaded)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if "dsc" not in self.epoch_log.rows[-1]:
-            return
-        write_run_report(
-            self.file,
-            title=self.recipe.name,
-            facts=self._facts(pl_module),
-            log=self.epoch_log.rows,
-            targets=self.recipe.label_scheme.names,
-            strip=self._strip(),
-        )
+        if self.validated:
+            assert self.plateau is not None
+            self.plateau.step(float(trainer.callback_metrics[self.training.monitored[0]]))
+        self.validated = False
 
-    def _facts(self, module: LightningModule) -> dict[str, str]:
-        best = max((row for row in self.epoch_log.rows if "dsc" in row), key=lambda row: row["dsc"])
-        spacing = " x ".join(
-            "own" if step is None else f"{step:g}" for step in self.recipe.preprocessing.spacing_mm
-        )
-        patch = " x ".join(map(str, self.recipe.training.patch_size))
-        size = sum(parameter.numel() for parameter in module.parameters())
-        return {
-            "network": f"{self.recipe.network.kind}, {size:,} parameters",
-            "patches": f"{self.recipe.training.batch_size} of {patch} voxels of {spacing} mm per step",
-            "epochs": f"{len(self.epoch_log.rows)} of {self.recipe.training.epochs}",
-            "best validation": f"mean DSC {best['dsc']:.3f} after epoch {best['epoch'] + 1:.0f}",
-        }
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.plateau is None else dict(self.plateau.state_dict())
 
-    def _strip(self) -> CasePicture | None:
-        kept = self.attention
-        if kept is None or not kept.maps:
-            return None
-        maps = {
-            epoch: {gate: alpha.numpy() for gate, alpha in gates.items()}
-            for epoch, gates in kept.maps.items()
-        }
-        epochs = ", ".join(map(str, maps))
-        return CasePicture(
-            case_id=kept.case_id,
-            png=attention_strip(kept.image[..., kept.position].numpy(), kept.label.numpy(), maps),
-            alt=f"An axial slice and the coefficients of the gates after epochs {epochs}",
-        )
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.loaded = state_dict
+
+
+def follow_plateau(training: TrainingConfig) -> list[FollowPlateau]:
+    """The callback of a recipe whose learning rate follows the validation."""
+    return [FollowPlateau(training)] if training.optimizer.schedule == "plateau" else []
 
 
 class StopEarly(EarlyStopping):
@@ -162,32 +181,34 @@ def stop_early(training: TrainingConfig) -> list[StopEarly]:
 
 
 class SaveState(Callback):
-    """Writes at the end of every epoch what ``--resume`` needs, whole or not at all."""
+    """Saves at the end of every epoch what ``--resume`` needs, then writes the files that follow from it.
 
-    def __init__(self, file: Path) -> None:
+    Where a run goes on, these files are first brought into step with the state: of an
+    epoch that a kill cut off nothing remains. Rank zero alone writes.
+    """
+
+    def __init__(self, file: Path, following: Sequence[Written]) -> None:
         self.file = file
+        self.following = following
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.file.is_file():
+            self._write_following(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        with replacing(self.file) as partial:
-            trainer.save_checkpoint(partial)
+        trainer.save_checkpoint(self.file)
+        self._write_following(trainer)
 
-
-class ShowProgress(Callback):
-    """One bar over all batches, with the loss and the last validation DSC."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.task: TaskID | None = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        total = int(trainer.max_epochs or 0) * int(trainer.num_training_batches)
-        self.task = self.progress.add_task("training", total=total, completed=trainer.global_step)
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        assert self.task is not None
-        loss = float(outputs["loss"])
-        dsc = trainer.callback_metrics.get("dsc")
-        note = f"epoch {trainer.current_epoch + 1}, loss {loss:.3f}"
-        if dsc is not None:
-            note += f", DSC {float(dsc):.3f}"
-        self.progress.update(self.task, completed=trainer.global_step, description=f"training, {note}")
+    def _write_following(self, trainer: Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
+        try:
+            for kept in self.following:
+                kept.write()
+        except OSError as error:
+            raise UserError(
+                error.filename or self.file.parent,
+                expected="a disk that takes the files of the run",
+                found=error.strerror or str(error),
+                remedy="make room and go on with --resume; the state is saved",
+            ) from error

@@ -12,12 +12,13 @@ from torch.utils.data import DataLoader
 from ct_attn.recipe import Recipe
 from ct_attn.training.cache import CachedCase
 from ct_attn.training.patches import PatchDataset
+from ct_attn.training.validation import share_of
 
 
 class WholeCases(Sequence[dict[str, Any]]):
     """Prepared cases as a whole, each read from the cache when it is asked for.
 
-    An item holds ``case_id``, ``image`` float16 and ``label`` uint8 [1, I, J, K], and
+    An item holds ``number``, ``case_id``, ``image`` float16 and ``label`` uint8 [1, I, J, K], and
     ``known`` bool [C].
     """
 
@@ -31,6 +32,7 @@ class WholeCases(Sequence[dict[str, Any]]):
         case = self.cases[index]
         mapped = case.open()
         return {
+            "number": index,
             "case_id": case.case_id,
             "image": mapped.image[None],
             "label": mapped.label[None],
@@ -39,24 +41,39 @@ class WholeCases(Sequence[dict[str, Any]]):
 
 
 class Batches(LightningDataModule):
-    """Training patches, made anew for every epoch, and whole validation cases.
+    """Training patches, made anew for every epoch, and whole validation cases: this process's share.
 
     The Trainer must reload training data every epoch: the epoch decides the patches.
     """
 
     def __init__(
-        self, recipe: Recipe, training: Sequence[CachedCase], validation: Sequence[CachedCase]
+        self,
+        recipe: Recipe,
+        training: Sequence[CachedCase],
+        validation: Sequence[CachedCase],
+        *,
+        rank: int = 0,
+        n_processes: int = 1,
     ) -> None:
         super().__init__()
         self.recipe = recipe
         self.training = training
         self.validation = WholeCases(validation)
+        self.rank = rank
+        self.n_processes = n_processes
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
         config = self.recipe.training
-        patches = PatchDataset(self.training, self.recipe, epoch=self.trainer.current_epoch)
+        patches = PatchDataset(
+            self.training,
+            self.recipe,
+            epoch=self.trainer.current_epoch,
+            rank=self.rank,
+            n_processes=self.n_processes,
+        )
         return DataLoader(patches, batch_size=config.batch_size, num_workers=config.workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.validation, batch_size=1)  # type: ignore[arg-type] # a sequence will do
+        share = share_of(len(self.validation), rank=self.rank, n_processes=self.n_processes)
+        return DataLoader(self.validation, batch_size=1, sampler=share)  # type: ignore[arg-type] # a sequence will do

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import nan
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from ct_attn.device import channels_last
@@ -19,6 +19,16 @@ from ct_attn.network.slicewise import core_of
 from ct_attn.network.transfer import all_but, freeze
 from ct_attn.recipe import Recipe
 from ct_attn.training.optimisation import make_average, make_optimizer, make_schedule
+from ct_attn.training.validation import (
+    ValidatedCase,
+    from_all_processes,
+    means,
+    score_labels,
+    worst_first,
+)
+
+#: Validation cases whose predictions are kept for the run's report.
+WORST_CASES = 3
 
 
 class SegmentationModule(LightningModule):
@@ -35,7 +45,9 @@ class SegmentationModule(LightningModule):
         decay = recipe.training.ema_decay
         self.average = None if decay is None else make_average(self.network, decay)
         self.averaged_steps = 0
-        self.validation_dsc: list[list[float]] = []
+        self.validated: list[ValidatedCase] = []  # of this process, then of all
+        self.worst: list[ValidatedCase] = []  # of this process, with their labels
+        self.is_validating = False
 
     @property
     def evaluated(self) -> nn.Module:
@@ -45,11 +57,24 @@ class SegmentationModule(LightningModule):
     def on_train_start(self) -> None:
         self.averaged_steps = self.trainer.global_step  # of a run that goes on
 
+    def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
+        """Whatever a network may draw follows from its place in the training, and from nothing before."""
+        place = (self.recipe.training.seed, self.current_epoch, batch_index, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         """Average where a step was taken: with ``accumulate`` not every batch does."""
         if self.average is not None and self.trainer.global_step != self.averaged_steps:
             self.average.update_parameters(self.network)
         self.averaged_steps = self.trainer.global_step
+        if self.trainer.is_last_batch:
+            self._even_out_buffers()
+
+    def _even_out_buffers(self) -> None:
+        """Batch statistics as the first process has them, on all: they are validated, kept and saved."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                distributed.broadcast(buffer, src=0)
 
     def on_train_epoch_start(self) -> None:
         freeze(core_of(self.network), self.frozen_parts(self.current_epoch))
@@ -64,11 +89,18 @@ class SegmentationModule(LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         image = batch["image"].contiguous(memory_format=torch.channels_last_3d)
         loss = supervised_loss(self.loss, self.network.supervised(image), batch["label"], batch["known"])
-        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
+        self.log(
+            "loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(image),
+            sync_dist=self.trainer.world_size > 1,
+        )
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self.validation_dsc = []
+        self.validated, self.worst, self.is_validating = [], [], True
 
     def validation_step(self, case: dict[str, Any], batch_index: int) -> None:
         logits = over_windows(
@@ -79,23 +111,34 @@ class SegmentationModule(LightningModule):
         )
         if self.recipe.training.best_by == "loss":
             loss = self.loss(logits[None], case["label"][0], case["known"])
-            self.log("validation_loss", loss, on_step=False, on_epoch=True, batch_size=1)
-        logits = class_logits(logits, self.recipe.loss)
-        dsc = dsc_per_class(logits.argmax(0), case["label"][0, 0], self.recipe.n_classes)
+            self.log("validation_loss", loss, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+        labels = class_logits(logits, self.recipe.loss).argmax(0).to(torch.uint8)
         known = case["known"][0, 1:].tolist()
-        self.validation_dsc.append([d if fully else nan for d, fully in zip(dsc, known, strict=True)])
+        dsc, s2s_mm = score_labels(labels, case["label"][0, 0], known, self.recipe.preprocessing.spacing_mm)
+        done = ValidatedCase(
+            number=int(case["number"]),
+            case_id=case["case_id"][0],
+            dsc=dsc,
+            s2s_mm=s2s_mm,
+            labels=labels.cpu(),
+        )
+        self.validated.append(done.without_labels())
+        self.worst = worst_first([*self.worst, done])[:WORST_CASES]
 
     def on_validation_epoch_end(self) -> None:
         """Means over the cases that label a target in full; a target that none labels has no mean."""
-        means = torch.tensor(self.validation_dsc).nanmean(0)
-        for name, mean in zip(self.recipe.label_scheme.names, means, strict=True):
-            self.log(f"dsc_{name}", mean)
-        self.log("dsc", means.nanmean())
+        self.is_validating = False
+        self.validated = from_all_processes(self.validated)
+        dsc, s2s_mm = means(self.validated)
+        names = self.recipe.label_scheme.names
+        self.log_dict({f"dsc_{name}": mean for name, mean in zip(names, dsc, strict=True)})
+        self.log_dict({f"s2s_mm_{name}": mean for name, mean in zip(names, s2s_mm, strict=True)})
+        self.log("dsc", dsc.nanmean())
 
     def configure_optimizers(self) -> Any:
         training = self.recipe.training
         optimizer = make_optimizer(training.optimizer, self.network.parameters())
-        schedule = make_schedule(optimizer, training)
+        schedule = make_schedule(optimizer, training, n_processes=self.trainer.world_size)
         return optimizer if schedule is None else {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
@@ -117,13 +160,3 @@ def thinned(labels: Tensor, size: tuple[int, ...]) -> Tensor:
         return labels
     coarse = functional.interpolate(labels[:, None].float(), size, mode="nearest-exact")
     return coarse[:, 0].to(labels.dtype)
-
-
-def dsc_per_class(predicted: Tensor, truth: Tensor, n_classes: int) -> list[float]:
-    """DSC of the classes 1 to ``n_classes`` - 1; an absent class that stays absent counts 1."""
-    scores = []
-    for code in range(1, n_classes):
-        p, t = predicted == code, truth == code
-        size = int(p.sum() + t.sum())
-        scores.append(2 * int((p & t).sum()) / size if size else 1.0)
-    return scores

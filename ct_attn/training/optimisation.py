@@ -41,22 +41,26 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) 
             return SGD(parameters, momentum=config.momentum, nesterov=config.momentum > 0, **common)
 
 
-def make_schedule(optimizer: Optimizer, training: TrainingConfig) -> dict[str, Any] | None:
-    """How the learning rate changes, as Lightning wants it told; None where it doesn't."""
+def make_plateau(optimizer: Optimizer, training: TrainingConfig) -> ReduceLROnPlateau:
+    """The schedule ``plateau``, to be told what the recipe goes by after every validation."""
     config = training.optimizer
-    if config.schedule == "plateau":
-        patience = ceil(config.patience_epochs / training.validate_every)
-        monitored, mode = training.monitored
-        plateau = ReduceLROnPlateau(
-            optimizer, mode=mode, factor=config.factor, patience=patience, min_lr=config.lowest_rate
-        )
-        return {
-            "scheduler": plateau,
-            "monitor": monitored,
-            "interval": "epoch",
-            "frequency": training.validate_every,
-        }
-    steps_per_epoch = ceil(training.batches_per_epoch / config.accumulate)
+    patience = ceil(config.patience_epochs / training.validate_every)
+    _, mode = training.monitored
+    return ReduceLROnPlateau(
+        optimizer, mode=mode, factor=config.factor, patience=patience, min_lr=config.lowest_rate
+    )
+
+
+def make_schedule(
+    optimizer: Optimizer, training: TrainingConfig, *, n_processes: int = 1
+) -> dict[str, Any] | None:
+    """How the learning rate changes from step to step, as Lightning wants it told; None where it doesn't.
+
+    ``n_processes`` share the batches of an epoch. A plateau is not among these schedules:
+    see :func:`make_plateau`.
+    """
+    config = training.optimizer
+    steps_per_epoch = ceil(ceil(training.batches_per_epoch / n_processes) / config.accumulate)
     warmup = config.warmup_epochs * steps_per_epoch
     schedule = _after_warmup(optimizer, config, training.epochs * steps_per_epoch - warmup, steps_per_epoch)
     if warmup:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,45 +25,66 @@ from ct_attn.training.cache import CachedCase, MappedCase
 from ct_attn.volume import Shape3
 
 
-class PatchDataset(Dataset[dict[str, Tensor]]):
-    """The patches of one epoch: item n is patch n, of a case and place drawn for it.
+class PatchDataset(Dataset[dict[str, Any]]):
+    """The patches that process ``rank`` of ``n_processes`` trains on in one epoch.
 
-    Every random choice follows from (seed, epoch, n), so neither the order of loading
-    nor a restart at an epoch's boundary changes what is trained on. An item holds
-    ``image`` float32 [1, *patch_size] (of slices: they and their neighbours), ``label``
-    uint8 [*patch_size] and ``known`` bool [C]: the classes that the case labels in full.
-    A case is mapped while a patch of it is read and no longer.
+    The batches of an epoch are numbered whoever computes them: batch b of this process is
+    number ``b * n_processes + rank``, as if one process did all and accumulated their
+    gradients. A patch's number counts the patches of all batches, and every random choice
+    follows from (seed, epoch, number). So neither the order of loading nor a restart at an
+    epoch's boundary changes what is trained on.
+
+    An item holds ``image`` float32 [1, *patch_size] (of slices: they and their
+    neighbours), ``label`` uint8 [*patch_size],
+    ``known`` bool [C]: the classes that the case labels in full; and for messages
+    ``case_id`` and ``start`` int64 [3]: the patch's first voxel on the working grid, before
+    it is turned, shifted, zoomed or flipped. A case is mapped while a patch of it is read
+    and no longer.
     """
 
-    def __init__(self, cases: Sequence[CachedCase], recipe: Recipe, *, epoch: int) -> None:
+    def __init__(
+        self, cases: Sequence[CachedCase], recipe: Recipe, *, epoch: int, rank: int = 0, n_processes: int = 1
+    ) -> None:
         self.cases = cases
         self.recipe = recipe
         self.slices = recipe.slices
         self.epoch = epoch
+        self.rank = rank
+        self.n_processes = n_processes
         self.change_intensity = IntensityChanges(recipe.training.augmentation)
 
     def __len__(self) -> int:
-        return self.recipe.training.batch_size * self.recipe.training.batches_per_epoch
+        training = self.recipe.training
+        return training.batch_size * ceil(training.batches_per_epoch / self.n_processes)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        rng = np.random.default_rng((self.recipe.training.seed, self.epoch, index))
+        batch, place = divmod(index, self.recipe.training.batch_size)
+        number = (batch * self.n_processes + self.rank) * self.recipe.training.batch_size + place
+        rng = np.random.default_rng((self.recipe.training.seed, self.epoch, number))
         case = self.cases[int(rng.integers(len(self.cases)))]
-        image, label = self._read(case.open(), rng)
+        mapped = case.open()
+        start = patch_start(draw_voxel(mapped, rng), mapped.shape, self.recipe.training.patch_size)
+        image, label = self._read(mapped, start, rng)
         image, label, known = self._flip(image, label, torch.tensor(case.known), rng)
-        return {"image": self._changed(image, rng), "label": label, "known": known}
+        return {
+            "image": self._changed(image, rng),
+            "label": label,
+            "known": known,
+            "case_id": case.case_id,
+            "start": torch.tensor(start),
+        }
 
-    def _read(self, case: MappedCase, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """``image`` float32 and ``label`` uint8 [I, J, K] of a patch around a voxel drawn from ``case``.
+    def _read(self, case: MappedCase, where: Shape3, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """``image`` float32 and ``label`` uint8 [I, J, K] of the patch at ``where``, posed at random.
 
         The image of slices reaches further, by their neighbours on either side.
         """
         order, halo = (0, 1, 2), 0
         if self.slices is not None:
             order, halo = self.slices.order, self.slices.halo
-        size = _in_order(self.recipe.training.patch_size, order)
-        start = patch_start(_in_order(draw_voxel(case, rng), order), _in_order(case.shape, order), size)
+        size, start = _in_order(self.recipe.training.patch_size, order), _in_order(where, order)
         pose = draw_pose(self.recipe.training.augmentation, rng)
         # Seen with the slices last, so that turns are turns in their plane.
         whole, labels = case.image.permute(order), case.label.permute(order)
@@ -70,9 +93,9 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
             image = read_region(whole, (start[0], start[1], first), (size[0], size[1], n_slices))
             label = read_region(labels, start, size).to(torch.uint8)
         else:
-            where = region_positions(start, size, pose, self._spacing_in_plane_mm(order))
-            image = sample_linearly(whole, where, first, n_slices)
-            label = sample_nearest(labels, where, start[2], size[2])
+            positions = region_positions(start, size, pose, self._spacing_in_plane_mm(order))
+            image = sample_linearly(whole, positions, first, n_slices)
+            label = sample_nearest(labels, positions, start[2], size[2])
         back = (order.index(0), order.index(1), order.index(2))
         return image.permute(back), label.permute(back)
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
-from ct_attn.atomic import replacing, write_text
+from ct_attn.atomic import remove_partials, replacing, write_text
 
 
 def test_writes_into_folders_that_did_not_exist(tmp_path):
@@ -68,10 +69,30 @@ def test_bytes_and_name_are_flushed_to_disk_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
     write_text(tmp_path / "note.txt", "text")
-    assert steps == [f"flush .partial-{os.getpid()}-note.txt", "rename", f"flush {tmp_path.name}"]
+    assert re.fullmatch(r"flush \.partial-[0-9a-f]{8}-note\.txt", steps[0])
+    assert steps[1:] == ["rename", f"flush {tmp_path.name}"]
 
 
 def test_a_failing_write_names_the_file_that_was_wanted(tmp_path):
     with pytest.raises(OSError, match="no room") as caught, replacing(tmp_path / "mask.nii.gz"):
         raise OSError(28, "no room")
     assert caught.value.filename == str(tmp_path / "mask.nii.gz")
+
+
+def test_the_older_file_is_kept_under_the_name_asked_for(tmp_path):
+    target, previous = tmp_path / "state", tmp_path / "state.previous"
+    for text in ("first", "second", "third"):
+        with replacing(target, previous=previous) as partial:
+            partial.write_text(text)
+    assert (target.read_text(), previous.read_text()) == ("third", "second")
+    with pytest.raises(OSError, match="full"), replacing(target, previous=previous):
+        raise OSError("full")
+    assert (target.read_text(), previous.read_text()) == ("third", "second")
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / "note.txt").write_text("mine")
+    (tmp_path / ".partial-0123abcd-note.txt").write_text("half")
+    remove_partials(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+    remove_partials(tmp_path / "absent")

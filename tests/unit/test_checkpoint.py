@@ -9,7 +9,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ct_attn import checkpoint
-from ct_attn.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, model_digest, save_checkpoint
+from ct_attn.checkpoint import (
+    FILE_NAME,
+    Checkpoint,
+    load_checkpoint,
+    model_digest,
+    save_checkpoint,
+    saved_digest,
+)
 from ct_attn.errors import UserError
 from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
 from ct_attn.network.build import build_network
@@ -171,13 +178,20 @@ def test_an_interrupted_save_keeps_the_old_model(folder, monkeypatch):
 
     def breaks_off(weights, file, metadata):
         file.write_bytes(b"half")
-        raise OSError("no space left on device")
+        raise OSError(28, "no space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", breaks_off)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(UserError, match="no space left on device; make room"):
         save_checkpoint(drawn(seed=1), folder)
     assert (folder / FILE_NAME).read_bytes() == before
     assert [entry.name for entry in folder.iterdir()] == [FILE_NAME]
+
+
+def test_a_saved_model_says_its_digest_and_what_is_no_model_says_none(folder, tmp_path):
+    assert saved_digest(folder) == drawn().digest != drawn(seed=1).digest
+    assert saved_digest(tmp_path / "absent") is None
+    (folder / FILE_NAME).write_bytes(b"half")
+    assert saved_digest(folder) is None
 
 
 def test_saving_again_replaces_the_model(folder):

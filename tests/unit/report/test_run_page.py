@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from io import BytesIO
+from math import nan
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from matplotlib.image import imread
 
 from ct_attn.report.page import CasePicture
 from ct_attn.report.plots import curve_plot
-from ct_attn.report.run_page import write_run_report
+from ct_attn.report.run_page import WorstCase, write_run_report
 from ct_attn.report.strip import attention_strip
 
 LOG = [
@@ -74,8 +75,27 @@ def test_the_page_has_all_curves_and_what_it_was_given(tmp_path):
     html = written(tmp_path)
     assert "a &lt;run&gt;" in html
     lines = points(html)
-    assert [len(line) for line in lines] == [4, 2, 2, 4]
+    assert [len(line) for line in lines] == [4, 2, 2, 0, 0, 4]
     assert "Attention over the training" not in html
+
+
+def test_the_worst_cases_are_listed_with_dsc_and_s2s_and_shown(tmp_path):
+    worst = [
+        WorstCase(case_id=f"case_{number}", dsc=(0.1234, nan), s2s_mm=(12.5, nan)) for number in range(12)
+    ]
+    picture = CasePicture(case_id="case_0", png=strip(), alt="slices of case_0")
+    path = tmp_path / "report.html"
+    write_run_report(
+        path, title="t", facts={}, log=LOG, targets=["pancreas", "spleen"],
+        worst=worst, pictures=[picture], strip=None,
+    )  # fmt: skip
+    html = path.read_text(encoding="utf-8")
+    assert "<td>0.123 <small>12.50</small></td>" in html
+    assert "<td>— <small>—</small></td>" in html
+    assert "10 of 12 cases" in html
+    assert 'scope="row">case_9<' in html
+    assert 'scope="row">case_10<' not in html
+    assert 'alt="slices of case_0"' in html
 
 
 def test_the_page_fetches_nothing_and_shows_the_strip(tmp_path):

@@ -94,6 +94,26 @@ def test_what_a_case_labels_is_not_taken_from_the_entry(files, folder, made):
     assert len(made) == 1
 
 
+def test_processes_begin_with_other_cases_and_end_with_all_in_order(tmp_path, folder):
+    files = []
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+        made = write_case(tmp_path / name)
+        files.append(type(made)(case_id=name, image=made.image, label=made.label))
+    how = {"source": DISK_SCHEME, "target": PAPER_SCHEME, "preprocessing": CONFIG}
+    began = []
+    for rank in range(3):
+        order = []
+
+        def note(order=order, rank=rank):
+            order.append(sorted(entry.name[0] for entry in (folder / str(rank)).iterdir()))
+
+        cached = fill(files, folder / str(rank), share=(rank, 3), on_case=note, **how)
+        assert [case.case_id for case in cached] == list("abcd")
+        began.append(order[0][0])
+    assert began == ["a", "b", "c"]
+
+
 def flipped_bit(content, place):
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 

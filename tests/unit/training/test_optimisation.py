@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ct_attn.recipe import OptimizerConfig, TrainingConfig
-from ct_attn.training.optimisation import make_average, make_optimizer, make_schedule
+from ct_attn.training.optimisation import make_average, make_optimizer, make_plateau, make_schedule
 
 
 def rates(epochs=4, batches=5, **optimizer):
@@ -86,12 +85,21 @@ def test_a_plateau_follows_the_validation_score():
         epochs=100, validate_every=10, optimizer=OptimizerConfig(schedule="plateau", patience_epochs=30)
     )
     optimizer = make_optimizer(training.optimizer, [torch.nn.Parameter(torch.zeros(1))])
-    schedule = make_schedule(optimizer, training)
-    assert isinstance(schedule["scheduler"], ReduceLROnPlateau)
-    assert (schedule["monitor"], schedule["frequency"]) == ("dsc", 10)
+    assert make_schedule(optimizer, training) is None
+    plateau = make_plateau(optimizer, training)
     for _ in range(5):  # one that is best, three that are borne, one too many
-        schedule["scheduler"].step(0.5)
+        plateau.step(0.5)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5e-4)
+
+
+def test_processes_that_share_an_epoch_take_fewer_steps_in_it():
+    training = TrainingConfig(
+        epochs=2, validate_every=1, batches_per_epoch=12,
+        optimizer=OptimizerConfig(schedule="cosine", accumulate=2),
+    )  # fmt: skip
+    optimizer = make_optimizer(training.optimizer, [torch.nn.Parameter(torch.zeros(1))])
+    lasting = {n: make_schedule(optimizer, training, n_processes=n)["scheduler"].T_max for n in (1, 2, 5)}
+    assert lasting == {1: 12, 2: 6, 5: 4}
 
 
 def test_the_average_follows_weights_and_statistics_slowly_and_asks_for_no_gradient():
@@ -118,18 +126,18 @@ def test_a_plateau_ends_at_the_lowest_rate_and_follows_what_the_recipe_goes_by()
         ),
     )
     optimizer = make_optimizer(config.optimizer, [torch.nn.Parameter(torch.zeros(1))])
-    schedule = make_schedule(optimizer, config)
-    assert schedule["monitor"] == "validation_loss"
+    plateau = make_plateau(optimizer, config)
+    assert config.monitored == ("validation_loss", "min")
     seen = []
     for loss in [1.0, 0.9, *[0.9] * 14]:
-        schedule["scheduler"].step(loss)
+        plateau.step(loss)
         seen.append(optimizer.param_groups[0]["lr"])
     assert seen[:4] == [1e-4] * 4
     assert seen[4] == pytest.approx(1e-5)
     assert seen[-1] == pytest.approx(1e-7)
-    dsc = make_schedule(optimizer, config.model_copy(update={"best_by": "dsc"}))
-    assert dsc["monitor"] == "dsc"
-    assert dsc["scheduler"].mode == "max"
+    by_dsc = config.model_copy(update={"best_by": "dsc"})
+    assert by_dsc.monitored == ("dsc", "max")
+    assert make_plateau(optimizer, by_dsc).mode == "max"
 
 
 def test_a_lowest_rate_above_the_first_is_refused():

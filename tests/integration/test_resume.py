@@ -1,0 +1,125 @@
+"""Runs that are killed and resumed end with what an undisturbed run ends with, to the last bit."""
+
+from __future__ import annotations
+
+import csv
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ct_attn.checkpoint import load_checkpoint
+from ct_attn.recipe import write_recipe
+from ct_attn.training.state import content_digest, read_state
+from tests.cohorts import tiny_recipe
+from tests.killed_runs import Driver
+
+pytestmark = pytest.mark.slow
+
+COMMAND = Path(sys.executable).with_name("ct-attn")
+ALL_SORTS = (
+    "training.epochs=6", "training.validate_every=2", "network.norm=instance", "training.ema_decay=0.5",
+    "training.optimizer.name=sgd", "training.optimizer.momentum=0.9", "training.optimizer.clip_norm=0.1",
+    "training.optimizer.schedule=poly", "training.optimizer.warmup_epochs=1", "training.batches_per_epoch=4",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def driver():
+    with Driver() as started:
+        yield started
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    write_recipe(tiny_recipe(*ALL_SORTS), path)
+    return path
+
+
+def content(run):
+    return read_state(run / "state.ckpt", run / "state.previous.ckpt", print).content
+
+
+def assert_twins(run, twin):
+    """Weights, optimizer, log, best model, report and picture are the same to the last bit."""
+    first, second = content(run), content(twin)
+    for part in ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "callbacks"):
+        assert content_digest(first[part]) == content_digest(second[part]), part
+    assert load_checkpoint(run / "model").digest == load_checkpoint(twin / "model").digest
+    for name in ("log.csv", "report.html", "progress.png", "run.json"):
+        assert (run / name).read_bytes() == (twin / name).read_bytes(), name
+    assert not list(run.rglob(".partial-*"))
+
+
+@pytest.mark.parametrize(("processes", "seed"), [(1, 5), (2, 8)])
+def test_five_kills_at_random_moments_change_nothing(
+    driver, recipe, tiny_manifest, tmp_path, processes, seed
+):
+    rng = random.Random(seed)
+    arguments = [recipe, "--data", tiny_manifest, "--device", "cpu", "--devices", processes]
+    assert driver.train(*arguments, "-o", tmp_path / "twin", processes=processes) == [0] * processes
+    batches = 4 // processes
+    moments = [
+        ("batch", rng.randint(1, batches), 0),  # before there is any state
+        ("batch", rng.randint(batches + 1, 2 * batches), rng.randrange(processes)),
+        ("saving", rng.randint(2, 20), 0),
+        ("validation", 1, rng.randrange(processes)),
+        (rng.choice(["renaming", "after the state", "the model", "the log"]), 1, 0),
+    ]
+    for moment in moments:
+        codes = driver.train(
+            *arguments, "-o", tmp_path / "run", "--resume", processes=processes, moment=moment
+        )
+        assert codes[moment[2]] == -signal.SIGKILL, moment
+    codes = driver.train(*arguments, "-o", tmp_path / "run", "--resume", processes=processes)
+    assert codes == [0] * processes
+    assert_twins(tmp_path / "run", tmp_path / "twin")
+
+
+def test_a_kill_between_any_two_files_leaves_them_to_be_put_right(driver, recipe, tiny_manifest, tmp_path):
+    arguments = [recipe, "--data", tiny_manifest, "--device", "cpu", "--set", "training.epochs=2"]
+    assert driver.train(*arguments, "-o", tmp_path / "twin") == [0]
+    for number, moment in enumerate(["renaming", "after the state", "the model", "the log"]):
+        run = tmp_path / f"run{number}"
+        place = 4 if moment == "the log" else 2 if moment in ("renaming", "after the state") else 1
+        assert driver.train(*arguments, "-o", run, moment=(moment, place, 0)) == [-signal.SIGKILL]
+        assert driver.train(*arguments, "-o", run, "--resume") == [0]
+        assert_twins(run, tmp_path / "twin")
+
+
+def losses(run):
+    with (run / "log.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def test_two_processes_train_as_one_that_accumulates_two_batches(driver, recipe, tiny_manifest, tmp_path):
+    calm = ("--set", "training.optimizer.learning_rate=0.001", "--set", "training.epochs=2")
+    arguments = [recipe, "--data", tiny_manifest, "--device", "cpu", *calm]
+    assert driver.train(*arguments, "-o", tmp_path / "two", "--devices", 2, processes=2) == [0, 0]
+    accumulating = ("--set", "training.optimizer.accumulate=2")
+    assert driver.train(*arguments, "-o", tmp_path / "one", *accumulating) == [0]
+    assert driver.train(*arguments, "-o", tmp_path / "plain") == [0]
+    two, one, plain = (losses(tmp_path / run) for run in ("two", "one", "plain"))
+    assert two == pytest.approx(one, rel=1e-5)
+    assert two != pytest.approx(plain, rel=1e-5)
+
+
+def test_the_command_starts_its_second_process_itself(driver, recipe, tiny_manifest, tmp_path):
+    arguments = [recipe, "--data", tiny_manifest, "--device", "cpu", "--devices", 2]
+    shorter = ("--set", "training.epochs=2")
+    done = subprocess.run(
+        [COMMAND, "train", *map(str, [*arguments, "-o", tmp_path / "own", *shorter])],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("model") == 1
+    torchrun = driver.train(*arguments, "-o", tmp_path / "torchrun", *shorter, processes=2)
+    assert torchrun == [0, 0]
+    assert_twins(tmp_path / "own", tmp_path / "torchrun")
