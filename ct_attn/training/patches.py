@@ -51,7 +51,9 @@ class PatchDataset(Dataset[dict[str, Any]]):
         self.epoch = epoch
         self.rank = rank
         self.n_processes = n_processes
-        self.change_intensity = IntensityChanges(recipe.training.augmentation)
+        self.change_intensity = IntensityChanges(
+            recipe.training.augmentation, in_plane=recipe.slices is not None
+        )
 
     def __len__(self) -> int:
         training = self.recipe.training
