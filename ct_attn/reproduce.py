@@ -11,10 +11,11 @@ from statistics import fmean
 from rich.progress import Progress
 
 from ct_attn import __version__, atomic
-from ct_attn.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
+from ct_attn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ct_attn.errors import UserError
 from ct_attn.manifest import file_digest, read_manifest, write_manifest
 from ct_attn.metrics.scores import SurfaceConvention
+from ct_attn.model_file import FILE_NAME
 from ct_attn.network.build import build_network
 from ct_attn.network.narrowing import keep_classes
 from ct_attn.published import published_figures

@@ -11,12 +11,12 @@ from typing import Any
 from rich.progress import Progress
 
 from ct_attn import __version__, atomic
-from ct_attn.checkpoint import FILE_NAME
 from ct_attn.evaluate import evaluate
 from ct_attn.inference.options import InferenceOptions
 from ct_attn.inference.predictor import Predictor
 from ct_attn.manifest import Case, choose_fold, file_digest, read_manifest
 from ct_attn.metrics.scores import CaseScore, ScoreOptions, SurfaceConvention
+from ct_attn.model_file import FILE_NAME
 from ct_attn.report.score_files import read_scores
 from ct_attn.scan_io import nifti
 from ct_attn.scan_io.scan import read_scan

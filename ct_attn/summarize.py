@@ -205,7 +205,6 @@ def _write(
         settings=ScoreSettings(),
         scores=pooled,
         summaries=summaries,
-        pictures=(),
         notes=[*notes, "Every case was predicted by the one model that did not train on it."],
     )
     return made

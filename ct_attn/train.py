@@ -20,6 +20,7 @@ from ct_attn.device import choose_device, choose_precision, total_bytes
 from ct_attn.errors import UserError
 from ct_attn.heap import keep_freed_memory
 from ct_attn.manifest import Manifest, choose_fold, file_digest, read_manifest
+from ct_attn.network.slicewise import core_of
 from ct_attn.network.transfer import require_parts
 from ct_attn.recipe import Recipe, write_recipe
 from ct_attn.training.attention import keep_attention
@@ -187,7 +188,7 @@ def _module(recipe: Recipe, start: Start, progress: Progress) -> SegmentationMod
         progress.console.print(line, markup=False)
     try:
         frozen = module.frozen_parts(0)
-        require_parts(module.network, frozen)
+        require_parts(core_of(module.network), frozen)
     except ValueError as error:
         raise UserError(
             recipe.name,

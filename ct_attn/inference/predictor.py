@@ -242,7 +242,8 @@ class Predictor:
                 1 + 2 * slices.halo if axis == slices.axis else side for axis, side in enumerate(patch)
             ]
             most = needed.windows_within(self.options.memory_bytes, (thinnest[0], thinnest[1], thinnest[2]))
-            room = most // self._shrunk * thinnest[slices.axis] // prod(thinnest) - 2 * slices.halo
+            self._window_voxels = most = min(most, self._most_voxels or most)
+            room = most * thinnest[slices.axis] // prod(thinnest) - 2 * slices.halo
             return plan_slices(box, patch, share, slices, most_slices=max(1, room))
         if self.recipe.network.depends_on_window:
             needed.windows_within(self.options.memory_bytes, patch)

@@ -27,6 +27,9 @@ class ImageNetNorm(nn.Module):
     0.449 and 0.226.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, channels: int, dims: Dims) -> None:
         super().__init__()
         shape = (1, -1, *[1] * dims)
@@ -36,8 +39,7 @@ class ImageNetNorm(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[B, channels, ...] to the same shape."""
-        normalised: Tensor = (image - self.mean) / self.std
-        return normalised
+        return (image - self.mean) / self.std
 
 
 class ResNetEncoder(nn.Module):

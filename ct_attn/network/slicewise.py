@@ -52,7 +52,8 @@ class SliceWise(Segmenter):
 
     def _volumes(self, maps: Tensor, batch: int) -> Tensor:
         """[B K, C, i, j] as [B, C, I, J, K]."""
-        return maps.unflatten(0, (batch, -1)).movedim(1, 2 + self.slices.axis)
+        volumes = maps.reshape(batch, -1, *maps.shape[1:])
+        return volumes.movedim(1, 2 + self.slices.axis)
 
 
 def core_of(network: Segmenter) -> Segmenter:

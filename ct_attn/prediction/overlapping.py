@@ -42,8 +42,7 @@ def run_overlapping(
                 outcome = _attempt(compute, item, content)
                 del content
             if behind is not None:
-                finished = _finished(*behind)
-                yield finished
+                yield behind[0], _result(behind[1])
             behind = None
             if isinstance(outcome, Exception):
                 yield item, outcome
@@ -51,8 +50,7 @@ def run_overlapping(
                 behind = item, writer.submit(write, item, outcome)
             del outcome
         if behind is not None:
-            finished = _finished(*behind)
-            yield finished
+            yield behind[0], _result(behind[1])
 
 
 def _ahead(
@@ -71,8 +69,8 @@ def _attempt(
         return error
 
 
-def _finished(item: Item, future: Future[Result]) -> tuple[Item, Result | Exception]:
+def _result(future: Future[Result]) -> Result | Exception:
     try:
-        return item, future.result()
+        return future.result()
     except Exception as error:
-        return item, error
+        return error

@@ -146,15 +146,18 @@ class RandNoise(RandGaussianNoise):
 class IntensityChanges:
     """The changes of ``config`` that leave every voxel where it is.
 
-    Each has a seed of its own, so switching one off leaves what the others draw.
+    Each has a seed of its own, so switching one off leaves what the others draw. With
+    ``in_plane``, images are slices as channels, [K, I, J].
     """
 
-    def __init__(self, config: AugmentationConfig) -> None:
+    def __init__(self, config: AugmentationConfig, *, in_plane: bool = False) -> None:
         often, seldom = config.intensity_probability, config.resolution_probability
         blur = (0.0, config.blur_voxels)
         self.changes: dict[str, RandomizableTransform] = {
             "low_resolution": RandSimulateLowResolution(
-                prob=seldom, zoom_range=(1 / (1 + config.low_resolution), 1.0)
+                prob=seldom,
+                zoom_range=(1 / (1 + config.low_resolution), 1.0),
+                upsample_mode="bilinear" if in_plane else "trilinear",
             ),
             "blur_voxels": RandGaussianSmooth(prob=seldom, sigma_x=blur, sigma_y=blur, sigma_z=blur),
             "noise": RandNoise(prob=often, std=config.noise),

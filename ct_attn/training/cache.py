@@ -28,11 +28,11 @@ from ct_attn.manifest import source_digest
 from ct_attn.preprocessing import PreprocessingConfig
 from ct_attn.training.cases import CaseFiles, loading
 from ct_attn.training.class_runs import ClassRuns, find_runs
-from ct_attn.volume import Shape3
+from ct_attn.volume import Shape3, Spacing3
 
 FOLDER_NAME = ".ct_attn_cache"
 #: To be raised whenever the same files and configs give other arrays or another layout.
-FORMAT = "ct_attn prepared case 1"
+FORMAT = "ct_attn prepared case 2"
 
 _RUNS = ("starts", "before", "first", "voxels")
 #: The order safetensors lays tensors down in: widest type first, then by name.
@@ -44,12 +44,13 @@ class MappedCase:
     """Arrays of an open entry: views of the file that are read where they are touched.
 
     ``image`` float16 [I, J, K] in 0 to 1, ``label`` uint8 [I, J, K], both on the working
-    grid. Memory is given back when the last view goes.
+    grid, whose voxels measure ``spacing_mm``. Memory is given back when the last view goes.
     """
 
     image: Tensor
     label: Tensor
     runs: ClassRuns
+    spacing_mm: Spacing3
 
     @property
     def shape(self) -> Shape3:
@@ -70,6 +71,7 @@ class CachedCase:
         try:
             with safe_open(self.file, framework="pt") as opened:
                 views = {name: opened.get_slice(name)[:] for name in _ON_DISK}
+                i, j, k = json.loads(opened.metadata()["spacing_mm"])
         except (OSError, SafetensorError) as error:
             raise UserError(
                 self.file,
@@ -78,7 +80,7 @@ class CachedCase:
                 remedy="go on with --resume, which makes it anew",
             ) from error
         runs = ClassRuns(**{name: views[name] for name in _RUNS})
-        return MappedCase(image=views["image"], label=views["label"], runs=runs)
+        return MappedCase(image=views["image"], label=views["label"], runs=runs, spacing_mm=(i, j, k))
 
 
 def fill(
@@ -109,17 +111,27 @@ def fill(
         file = folder / f"{case.case_id}-{key[:16]}.safetensors"
         if not _is_whole(file, key):
             prepared = load(case)
-            write_entry(prepared["image"][0], prepared["label"][0], file, key=key, n_classes=n_classes)
+            write_entry(
+                prepared["image"][0],
+                prepared["label"][0],
+                file,
+                key=key,
+                n_classes=n_classes,
+                spacing_mm=prepared["spacing_mm"],
+            )
         known = tuple(known_classes(target, case.labelled_organs))
         made[case.case_id] = CachedCase(case_id=case.case_id, file=file, known=known)
         on_case()
     return [made[case.case_id] for case in cases]
 
 
-def write_entry(image: Tensor, label: Tensor, file: Path, *, key: str, n_classes: int) -> None:
+def write_entry(
+    image: Tensor, label: Tensor, file: Path, *, key: str, n_classes: int, spacing_mm: Spacing3
+) -> None:
     """Write ``image`` float16 and ``label`` uint8 [I, J, K] as an entry, whole or not at all.
 
-    Raises :class:`UserError` when there is no room or no permission.
+    ``spacing_mm`` is that of the working grid. Raises :class:`UserError` when there is no room
+    or no permission.
     """
     runs = find_runs(label.numpy(), n_classes)
     tensors = {
@@ -130,7 +142,12 @@ def write_entry(image: Tensor, label: Tensor, file: Path, *, key: str, n_classes
     digest = hashlib.sha256()
     for name in _ON_DISK:
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
-    header = {"format": FORMAT, "key": key, "digest": digest.hexdigest()}
+    header = {
+        "format": FORMAT,
+        "key": key,
+        "digest": digest.hexdigest(),
+        "spacing_mm": json.dumps(spacing_mm),
+    }
     try:
         with replacing(file) as partial:
             save_file(tensors, partial, metadata=header)

@@ -33,7 +33,7 @@ class Written(Protocol):
 
 
 class KeepBest(Callback):
-    """Keeps the best weights so far, by what the recipe monitors; they make the model folder."""
+    """Keeps the weights of the best validation by what the recipe goes by; they make the model folder."""
 
     def __init__(
         self, network: nn.Module, folder: Path, recipe: Recipe, provenance: Mapping[str, str | int | float]
@@ -95,13 +95,15 @@ class EpochLog(Callback):
         self.validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if "validation_loss" in trainer.callback_metrics and "validation_loss" not in self.scores:
-            self.scores.append("validation_loss")  # where the recipe goes by it
-        measured = ["loss", *(self.scores if self.validated else [])]
+        measured = ["loss"]
+        if self.validated:
+            measured += [name for name in self.scores if name != "validation_loss"]
+            measured += [name for name in ("validation_loss",) if name in trainer.callback_metrics]
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         values = {name: float(trainer.callback_metrics[name]) for name in measured}
         self.rows.append({"epoch": trainer.current_epoch, "learning_rate": rate, **values})
         self.validated = False
+        self._name_scores()
 
     def write(self) -> None:
         text = io.StringIO()
@@ -116,6 +118,12 @@ class EpochLog(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
+        self._name_scores()
+
+    def _name_scores(self) -> None:
+        """A recipe that goes by the validation loss has it in its log."""
+        if "validation_loss" not in self.scores and any("validation_loss" in row for row in self.rows):
+            self.scores.append("validation_loss")
 
 
 class FollowPlateau(Callback):
@@ -141,8 +149,7 @@ class FollowPlateau(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.validated:
             assert self.plateau is not None
-            monitored, _ = self.training.monitored
-            self.plateau.step(float(trainer.callback_metrics[monitored]))
+            self.plateau.step(float(trainer.callback_metrics[self.training.monitored[0]]))
         self.validated = False
 
     def state_dict(self) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class Preparedd(MapTransform):
 
     Both become tensors [1, I', J', K']: the image float16 (a cohort must fit in memory,
     and 11 bits tell 0.2 HU apart in a 400 HU window), the labels uint8. ``known`` bool
-    [C] says which classes the case labels in full.
+    [C] says which classes the case labels in full; ``spacing_mm`` is the working grid's.
     """
 
     def __init__(self, config: PreprocessingConfig, *, source: LabelScheme, target: LabelScheme) -> None:
@@ -145,6 +145,7 @@ class Preparedd(MapTransform):
             "image": torch.from_numpy(prepared.image).to(torch.float16)[None],
             "label": torch.from_numpy(labels)[None],
             "known": torch.tensor(known_classes(self.target, files.labelled_organs)),
+            "spacing_mm": prepared.grid.spacing_mm,
         }
 
 

@@ -18,8 +18,8 @@ from ct_attn.training.validation import share_of
 class WholeCases(Sequence[dict[str, Any]]):
     """Prepared cases as a whole, each read from the cache when it is asked for.
 
-    An item holds ``number``, ``case_id``, ``image`` float16 and ``label`` uint8 [1, I, J, K], and
-    ``known`` bool [C].
+    An item holds ``number``, ``case_id``, ``image`` float16 and ``label`` uint8 [1, I, J, K],
+    ``known`` bool [C] and ``spacing_mm`` float64 [3].
     """
 
     def __init__(self, cases: Sequence[CachedCase]) -> None:
@@ -37,6 +37,7 @@ class WholeCases(Sequence[dict[str, Any]]):
             "image": mapped.image[None],
             "label": mapped.label[None],
             "known": torch.tensor(case.known),
+            "spacing_mm": torch.tensor(mapped.spacing_mm, dtype=torch.float64),
         }
 
 

@@ -150,9 +150,10 @@ class _Estimate:
         config = recipe.network
         if _can_checkpoint(recipe):
             config = config.model_copy(update={"checkpointing": False})
-        network = build_network(config, in_channels=1, n_classes=recipe.n_classes)
+        channels = recipe.slices.neighbours if recipe.slices else 1
+        network = build_network(config, in_channels=channels, n_classes=recipe.n_outputs)
         counted = torch.bfloat16 if dtype == torch.float16 else dtype  # both are two bytes
-        per_voxel = activation_bytes_per_voxel(network, dtype=counted)
+        per_voxel = activation_bytes_per_voxel(network, dtype=counted, in_channels=channels)
         weights = training_bytes(network, bytes_per_voxel=0, n_voxels=0)
         one = training_bytes(network, bytes_per_voxel=per_voxel, n_voxels=1) - weights
         return cls(weights_bytes=weights, bytes_per_voxel=one)
@@ -202,7 +203,7 @@ def _with_checkpointing(recipe: Recipe, estimate: _Estimate, most_bytes: float) 
 
 def _smaller_patches(recipe: Recipe, estimate: _Estimate, most_bytes: float) -> tuple[Recipe, list[str]]:
     """The longest side shorter by a step of the network's, until the patch fits or is the least."""
-    steps = recipe.network.size_multiple
+    steps = recipe.size_multiple
     sides = list(recipe.training.patch_size)
     attempt = recipe
     while estimate.bytes(attempt) > most_bytes:

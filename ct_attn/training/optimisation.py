@@ -42,7 +42,7 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) 
 
 
 def make_plateau(optimizer: Optimizer, training: TrainingConfig) -> ReduceLROnPlateau:
-    """The schedule ``plateau``, to be told of every validation what the recipe monitors."""
+    """The schedule ``plateau``, to be told what the recipe goes by after every validation."""
     config = training.optimizer
     patience = ceil(config.patience_epochs / training.validate_every)
     _, mode = training.monitored

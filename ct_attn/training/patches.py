@@ -34,11 +34,12 @@ class PatchDataset(Dataset[dict[str, Any]]):
     follows from (seed, epoch, number). So neither the order of loading nor a restart at an
     epoch's boundary changes what is trained on.
 
-    An item holds ``image`` float32 [1, *patch_size] (of slices: they and their neighbours),
-    ``label`` uint8 [*patch_size], ``known`` bool [C]: the classes that the case labels in
-    full; and for messages ``case_id`` and ``start`` int64 [3]: the patch's first voxel on the
-    working grid, before it is turned, shifted, zoomed or flipped. A case is mapped while a
-    patch of it is read and no longer.
+    An item holds ``image`` float32 [1, *patch_size] (of slices: they and their
+    neighbours), ``label`` uint8 [*patch_size],
+    ``known`` bool [C]: the classes that the case labels in full; and for messages
+    ``case_id`` and ``start`` int64 [3]: the patch's first voxel on the working grid, before
+    it is turned, shifted, zoomed or flipped. A case is mapped while a patch of it is read
+    and no longer.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class PatchDataset(Dataset[dict[str, Any]]):
         self.epoch = epoch
         self.rank = rank
         self.n_processes = n_processes
-        self.change_intensity = IntensityChanges(recipe.training.augmentation)
+        self.change_intensity = IntensityChanges(
+            recipe.training.augmentation, in_plane=recipe.slices is not None
+        )
 
     def __len__(self) -> int:
         training = self.recipe.training
@@ -75,16 +78,15 @@ class PatchDataset(Dataset[dict[str, Any]]):
             "start": torch.tensor(start),
         }
 
-    def _read(self, case: MappedCase, start: Shape3, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """``image`` float32 and ``label`` uint8 [I, J, K] of the patch at ``start``, posed at random.
+    def _read(self, case: MappedCase, where: Shape3, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """``image`` float32 and ``label`` uint8 [I, J, K] of the patch at ``where``, posed at random.
 
         The image of slices reaches further, by their neighbours on either side.
         """
         order, halo = (0, 1, 2), 0
         if self.slices is not None:
             order, halo = self.slices.order, self.slices.halo
-        size = _in_order(self.recipe.training.patch_size, order)
-        start = _in_order(start, order)
+        size, start = _in_order(self.recipe.training.patch_size, order), _in_order(where, order)
         pose = draw_pose(self.recipe.training.augmentation, rng)
         # Seen with the slices last, so that turns are turns in their plane.
         whole, labels = case.image.permute(order), case.label.permute(order)
@@ -93,9 +95,9 @@ class PatchDataset(Dataset[dict[str, Any]]):
             image = read_region(whole, (start[0], start[1], first), (size[0], size[1], n_slices))
             label = read_region(labels, start, size).to(torch.uint8)
         else:
-            where = region_positions(start, size, pose, self._spacing_in_plane_mm(order))
-            image = sample_linearly(whole, where, first, n_slices)
-            label = sample_nearest(labels, where, start[2], size[2])
+            positions = region_positions(start, size, pose, self._spacing_in_plane_mm(order))
+            image = sample_linearly(whole, positions, first, n_slices)
+            label = sample_nearest(labels, positions, start[2], size[2])
         back = (order.index(0), order.index(1), order.index(2))
         return image.permute(back), label.permute(back)
 

@@ -100,7 +100,7 @@ class RunPictures:
 def run_facts(recipe: Recipe, *, n_parameters: int, n_processes: int) -> dict[str, str]:
     """What the report says of how a run is trained."""
     training = recipe.training
-    spacing = " x ".join(f"{step:g}" for step in recipe.preprocessing.spacing_mm)
+    spacing = " x ".join("own" if step is None else f"{step:g}" for step in recipe.preprocessing.spacing_mm)
     patch = " x ".join(map(str, training.patch_size))
     facts = {
         "network": f"{recipe.network.kind}, {n_parameters:,} parameters",

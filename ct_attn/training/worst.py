@@ -48,7 +48,9 @@ class KeepWorst(Callback):
         prepared = self.validation[case.number]
         low, high = self.recipe.preprocessing.hu_window
         hu = prepared["image"][0].float().numpy() * (high - low) + low
-        grid = Grid(shape=hu.shape, affine=np.diag([*self.recipe.preprocessing.spacing_mm, 1.0]))
+        # Of slices the step across is the scan's own, which a picture can do without.
+        steps_mm = [step or 1.0 for step in self.recipe.preprocessing.spacing_mm]
+        grid = Grid(shape=hu.shape, affine=np.diag([*steps_mm, 1.0]))
         png = case_picture(
             Volume(hu=hu, grid=grid),
             Mask(labels=prepared["label"][0].numpy(), grid=grid),

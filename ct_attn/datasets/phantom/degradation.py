@@ -7,6 +7,7 @@ be scored on a scan and its worse copies without being trained again.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,10 +228,10 @@ def _cropped(
         first = (side - kept) // 2
         box[axis] = slice(first, first + kept)
         affine[:3, 3] += first * affine[:3, axis]
-    hu = np.ascontiguousarray(volume.hu[tuple(box)])
+    hu = volume.hu[tuple(box)].copy()
     grid = Grid(shape=_shape(hu), affine=affine)
     return Volume(hu=hu, grid=grid), Mask(labels=np.ascontiguousarray(mask.labels[tuple(box)]), grid=grid)
 
 
-def _shape(array: NDArray[np.int16]) -> tuple[int, int, int]:
+def _shape(array: NDArray[Any]) -> tuple[int, int, int]:
     return array.shape[0], array.shape[1], array.shape[2]

@@ -126,18 +126,18 @@ def test_a_plateau_ends_at_the_lowest_rate_and_follows_what_the_recipe_goes_by()
         ),
     )
     optimizer = make_optimizer(config.optimizer, [torch.nn.Parameter(torch.zeros(1))])
-    schedule = make_schedule(optimizer, config)
-    assert schedule["monitor"] == "validation_loss"
+    plateau = make_plateau(optimizer, config)
+    assert config.monitored == ("validation_loss", "min")
     seen = []
     for loss in [1.0, 0.9, *[0.9] * 14]:
-        schedule["scheduler"].step(loss)
+        plateau.step(loss)
         seen.append(optimizer.param_groups[0]["lr"])
     assert seen[:4] == [1e-4] * 4
     assert seen[4] == pytest.approx(1e-5)
     assert seen[-1] == pytest.approx(1e-7)
-    dsc = make_schedule(optimizer, config.model_copy(update={"best_by": "dsc"}))
-    assert dsc["monitor"] == "dsc"
-    assert dsc["scheduler"].mode == "max"
+    by_dsc = config.model_copy(update={"best_by": "dsc"})
+    assert by_dsc.monitored == ("dsc", "max")
+    assert make_plateau(optimizer, by_dsc).mode == "max"
 
 
 def test_a_lowest_rate_above_the_first_is_refused():
