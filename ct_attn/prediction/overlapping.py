@@ -28,7 +28,7 @@ def run_overlapping(
     """
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
         ahead = reader.submit(read, items[0]) if items else None
-        behind: tuple[Item, Future[Result]] | None = None
+        behind: tuple[Item, Future[Result | Exception]] | None = None
         for item, following in zip(items, [*items[1:], None], strict=False):
             assert ahead is not None  # begun one item ago
             outcome: Computed | Exception
@@ -42,15 +42,15 @@ def run_overlapping(
                 outcome = _attempt(compute, item, content)
                 del content
             if behind is not None:
-                yield behind[0], _result(behind[1])
+                yield behind[0], behind[1].result()
             behind = None
             if isinstance(outcome, Exception):
                 yield item, outcome
             else:
-                behind = item, writer.submit(write, item, outcome)
+                behind = item, writer.submit(_attempt, write, item, outcome)
             del outcome
         if behind is not None:
-            yield behind[0], _result(behind[1])
+            yield behind[0], behind[1].result()
 
 
 def _ahead(
@@ -65,12 +65,5 @@ def _attempt(
     """An error is handed back: a case never stops the others."""
     try:
         return compute(item, content)
-    except Exception as error:
-        return error
-
-
-def _result(future: Future[Result]) -> Result | Exception:
-    try:
-        return future.result()
     except Exception as error:
         return error

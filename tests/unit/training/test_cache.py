@@ -224,7 +224,9 @@ def test_a_mapped_case_costs_memory_only_where_it_is_touched(tmp_path):
     for file, side in zip(files, (20, 400), strict=True):
         label = torch.zeros(200, 200, side, dtype=torch.uint8)
         label[5:, 5:, 5:] = 1
-        cache.write_entry(label.to(torch.float16), label, file, key=file.stem, n_classes=2)
+        cache.write_entry(
+            label.to(torch.float16), label, file, key=file.stem, n_classes=2, spacing_mm=(1.0, 1.0, 1.0)
+        )
     command = [sys.executable, "-c", READ_ALL, *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
     assert int(done.stdout) < 8_000  # kB, of an entry of 48,000
