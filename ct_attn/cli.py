@@ -14,7 +14,8 @@ import typer
 
 from ct_attn import __version__
 from ct_attn.cli_data import check, prepare_app
-from ct_attn.cli_predict import predict
+from ct_attn.cli_paper import reproduce, summarize
+from ct_attn.cli_predict import calibrate, predict, status
 from ct_attn.cli_scores import compare, evaluate
 from ct_attn.cli_train import plan, train
 from ct_attn.errors import UserError
@@ -30,7 +31,9 @@ app = typer.Typer(
 )
 
 app.add_typer(prepare_app, name="prepare")
-for command in (train, plan, predict, check, evaluate, compare):
+for command in (
+    train, plan, summarize, calibrate, predict, status, check, evaluate, compare, reproduce,
+):  # fmt: skip
     app.command()(command)
 
 #: What a full or write-protected disk answers, or an output whose place is taken.

@@ -32,10 +32,24 @@ def evaluate(
         bool,
         typer.Option("--resample-predictions", help="Bring masks on other grids onto the truth's (nearest)."),
     ] = False,
+    attention: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the gates' coefficients [default: MASK_attention/ beside each mask].",
+            show_default=False,
+        ),
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option(help="Cases drawn in the report: the worst, a median one and the best.", min=0)
+    ] = 6,
+    viewer: Annotated[
+        int,
+        typer.Option(help="Cases in the report's interactive viewer, chosen likewise; 0 for none.", min=0),
+    ] = 3,
     workers: Annotated[int, typer.Option(help="Processes that share the cases.", min=1)] = 1,
 ) -> None:
     """Score masks against the truth: DSC, precision, recall, S2S in mm, and more."""
-    from ct_attn.evaluate import Reading
+    from ct_attn.evaluate import Reading, Showing
     from ct_attn.evaluate import evaluate as run
     from ct_attn.metrics import ScoreOptions, SurfaceConvention
     from ct_attn.tables import summary_table
@@ -55,6 +69,7 @@ def evaluate(
             fold=fold,
             reading=reading,
             options=options,
+            showing=Showing(pictures=pictures, viewer=viewer, attention=attention),
             workers=workers,
         )
     n_scored = len({score.case_id for score in evaluation.scores})
@@ -62,7 +77,7 @@ def evaluate(
     stdout.print(f"scores  {evaluation.scores_csv}\nreport  {evaluation.report}")
     if evaluation.resampled:
         stderr.print(f"resampled onto the truth's grid: {', '.join(evaluation.resampled)}", markup=False)
-    report_failures(evaluation.failures, n_scored + len(evaluation.failures))
+    report_failures(evaluation.failures, evaluation.n_cases)
 
 
 def compare(

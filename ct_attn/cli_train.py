@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,9 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as pipelines/phantom/attention_unet.yaml.")],
     data: Annotated[Path, typer.Option(help="The manifest of the data set.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
-    fold: Annotated[int, typer.Option(help="The fold to validate on.")] = 0,
+    fold: Annotated[
+        str, typer.Option(help="The fold to validate on, or all: one run after the other, OUTPUT/fold_K.")
+    ] = "0",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the output folder.")
     ] = False,
@@ -49,29 +52,47 @@ def train(
     ] = 1,
 ) -> None:
     """Train a recipe's network on a manifest's cases."""
+    from functools import partial
+
+    from ct_attn.cross_validation import train_folds
     from ct_attn.recipe import read_recipe
-    from ct_attn.train import train as run
+    from ct_attn.train import train as train_one
     from ct_attn.training.launch import find_launch
     from ct_attn.training.start import Start
 
     launch = find_launch(devices, nodes)
+    if fold == "all" and launch.n_processes > 1:
+        raise UserError(
+            "--fold all",
+            expected="one process, which trains the folds in turn",
+            found=f"{launch.n_processes} processes",
+            remedy="start one training per fold (docs/clusters.md)",
+        )
     checked = read_recipe(recipe, set_ or [])
     start = Start(model=init_from, parts=tuple(init_part or ()), encoder=pretrained_encoder)
+    run: Callable[..., Path | tuple[Path, ...]] = (
+        train_folds if fold == "all" else partial(train_one, fold=_fold_number(fold), launch=launch)
+    )
     with progress_bar() as progress:
-        model = run(
+        made = run(
             checked,
             data,
             output,
             progress=progress,
-            fold=fold,
             start=start,
             resume=resume,
             device=device,
             cache=cache,
-            launch=launch,
         )
     if launch.is_first:
-        stdout.print(f"model  {model}")
+        for model in (made,) if isinstance(made, Path) else made:
+            stdout.print(f"model  {model}")
+
+
+def _fold_number(fold: str) -> int:
+    if not fold.isdecimal():
+        raise UserError(f"--fold {fold}", expected="a number or all", found=fold, remedy="mend the option")
+    return int(fold)
 
 
 def plan(

@@ -19,6 +19,7 @@ from ct_attn.evaluate import Evaluation, evaluate
 from ct_attn.labels import DISK_SCHEME, PAPER_SCHEME, recode
 from ct_attn.manifest import Manifest, read_manifest
 from ct_attn.predict import predict
+from ct_attn.prediction.request import Request
 from ct_attn.recipe import Recipe, parse_recipe
 from ct_attn.scan_io import nifti
 from ct_attn.train import train
@@ -66,7 +67,9 @@ def run_demo(
     manifest = _cohort(output / "cohort", seed, size, progress)
     model = train(recipe, manifest, output / "run", progress=progress, resume=True)
     masks = output / "masks"
-    predict(model, manifest.parent / "imagesTs", masks, progress=progress, overwrite=True)
+    predict(
+        Request(models=(model,)), [manifest.parent / "imagesTs"], masks, progress=progress, overwrite=True
+    )
     _guess(manifest, output / "baseline" / "masks")
     evaluation = evaluate(
         manifest, masks, output / "evaluation", progress=progress, title="Demo: synthetic abdominal CT"

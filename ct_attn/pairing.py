@@ -1,4 +1,4 @@
-"""Which predicted mask belongs to which true one."""
+"""Which predicted mask belongs to which true one, and both on one grid."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct_attn.errors import UserError
-from ct_attn.labels import ORGANS
+from ct_attn.labels import DISK_SCHEME, ORGANS, LabelScheme, comparable_structures, recode
 from ct_attn.manifest import Case, choose_fold, read_manifest
+from ct_attn.regrid import nearest_on
 from ct_attn.scan_io import nifti
+from ct_attn.scan_io.nifti import require_known_codes
+from ct_attn.volume import Mask, require_same_grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +24,64 @@ class Pair:
     predicted: Path
     image: Path | None = None
     labelled_organs: tuple[str, ...] = ORGANS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How masks are read: what their codes mean, and whether their grids may differ.
+
+    ``resample``: a prediction on another grid is brought onto the truth's by nearest
+    neighbour, where it is refused otherwise.
+    """
+
+    truth_scheme: LabelScheme | None = None
+    predicted_scheme: LabelScheme | None = None
+    resample: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PairedMasks:
+    """Both masks of a pair on one grid, and what their codes mean."""
+
+    truth: Mask
+    predicted: Mask
+    truth_scheme: LabelScheme
+    predicted_scheme: LabelScheme
+    resampled: bool
+
+    def in_shared_codes(self) -> tuple[Mask, Mask, LabelScheme]:
+        """Truth and prediction in the codes of the structures that can be compared, and those."""
+        shared = comparable_structures(self.truth_scheme, self.predicted_scheme)
+        truth = recode(self.truth.labels, self.truth_scheme, shared)
+        predicted = recode(self.predicted.labels, self.predicted_scheme, shared)
+        grid = self.truth.grid
+        return Mask(labels=truth, grid=grid), Mask(labels=predicted, grid=grid), shared
+
+
+def read_pair(pair: Pair, reading: Reading) -> PairedMasks:
+    """Both masks of ``pair``.
+
+    Codes mean what the files say, unless ``reading`` says it; a prediction that doesn't
+    say is read in the truth's codes. Raises :class:`UserError` for files that cannot be
+    read, different grids (unless the prediction may be resampled) and unknown codes.
+    """
+    truth, stated = nifti.read_mask(pair.truth)
+    truth_scheme = reading.truth_scheme or stated or DISK_SCHEME
+    predicted, stated = nifti.read_mask(pair.predicted)
+    predicted_scheme = reading.predicted_scheme or stated or truth_scheme
+    resample = reading.resample and not predicted.grid.is_same_as(truth.grid)
+    if resample:
+        predicted = nearest_on(predicted, truth.grid)
+    require_same_grid(predicted.grid, truth.grid, subject=str(pair.predicted), than=str(pair.truth))
+    require_known_codes(truth, truth_scheme, pair.truth)
+    require_known_codes(predicted, predicted_scheme, pair.predicted)
+    return PairedMasks(
+        truth=truth,
+        predicted=predicted,
+        truth_scheme=truth_scheme,
+        predicted_scheme=predicted_scheme,
+        resampled=resample,
+    )
 
 
 def find_pairs(truth: Path, predicted: Path, *, fold: int | None = None) -> list[Pair]:

@@ -1,22 +1,31 @@
-"""The step from scans and a model to masks."""
+"""The step from scans and models to masks, for one scan or a cohort; and how far a cohort is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
-from ct_attn.errors import UserError
-from ct_attn.inference.options import InferenceOptions
-from ct_attn.inference.predictor import Predictor
+from ct_attn.prediction import stages
+from ct_attn.prediction.cases import (
+    Case,
+    State,
+    Status,
+    examine,
+    find_cases,
+    require_replaceable,
+    shard,
+)
+from ct_attn.prediction.cluster import Failed, run_on_cluster
+from ct_attn.prediction.overlapping import run_overlapping
+from ct_attn.prediction.record import PredictionRecord, read_record
+from ct_attn.prediction.request import Request, Resolved, resolve
+from ct_attn.prediction.tables import write_statistics
 from ct_attn.scan_io import nifti
-from ct_attn.scan_io.options import AS_IT_IS, ReadingOptions
-from ct_attn.scan_io.scan import ScanFile, find_scans, read_scan
-from ct_attn.volume import Volume
 
-#: Hears, of the scan so named, what was done to it beyond reading what its file says.
+#: Hears, of the scan so named (empty: of the whole run), what is worth knowing.
 OnScanNote = Callable[[str, str], None]
 
 
@@ -25,92 +34,172 @@ def _no_scan_note(name: str, note: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cohort:
+    """How many scans are shared out.
+
+    ``cluster``: None computes in this process; ``local``, ``slurm`` or an address as
+    :func:`~ct_attn.prediction.cluster.run_on_cluster` takes them, with ``workers``.
+    ``part`` (from 0) of ``n_parts``: only every ``n_parts``-th scan is predicted.
+    """
+
+    cluster: str | None = None
+    workers: int = 2
+    n_parts: int = 1
+    part: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """The masks that were written, and for each scan that failed, why."""
+    """What was done.
+
+    ``masks`` were written now, ``skipped`` were there already. ``failures``: for each scan
+    that failed, why. ``statistics``: the files over all cases, where they were asked for.
+    """
 
     masks: tuple[Path, ...]
-    failures: tuple[str, ...]
+    skipped: tuple[Path, ...] = ()
+    failures: tuple[str, ...] = ()
+    statistics: tuple[Path, ...] = ()
 
 
 def predict(
-    model: Path,
-    source: Path,
+    request: Request,
+    sources: Sequence[Path],
     output: Path,
     *,
     progress: Progress,
-    device: str = "auto",
     overwrite: bool = False,
-    attention: bool = False,
-    options: ReadingOptions = AS_IT_IS,
+    cohort: Cohort | None = None,
     on_note: OnScanNote = _no_scan_note,
 ) -> Predictions:
-    """Write a mask for every scan in ``source`` with the model in the folder ``model``.
+    """Write a mask and a record for every scan in ``sources`` as ``request`` says.
 
-    ``source`` is a scan file, a folder of them, a DICOM folder or a folder of DICOM
-    folders, read as ``options`` say. ``output`` is a file for one scan (``.nii.gz``), else a folder that gets
-    ``<name of the scan>.nii.gz``. A scan that cannot be read does not stop the others
-    unless it is the only one. With ``attention``, the gates' coefficients go into the
-    folder ``<name of the mask>_attention`` beside it, on the scan's grid. Raises
-    :class:`UserError` for a wrong model, source or output, or a mask that exists,
-    before anything is predicted.
+    A source is a scan file, a folder of them, a DICOM folder or a folder of DICOM folders.
+    ``output`` is a file for one scan (``.nii.gz``), else a folder that gets ``<name of the
+    scan>.nii.gz``, ``.json`` and what else was asked for.
+
+    What is done is skipped: a mask whose record names the same scan, models and settings.
+    A mask of a scan that has changed is made again, with a note; one of other models or
+    settings, one that was changed by hand, or that has no record, only with ``overwrite``. A
+    scan that fails does not stop the others unless it is the only one; its cause is written
+    into ``<name>.failed.json``.
+
+    Raises :class:`UserError` for a wrong model, source or output, or a mask that may not be
+    replaced, before anything is predicted.
     """
-    scans = find_scans(source)
-    targets = _targets(scans, output, overwrite=overwrite)
-    predictor = Predictor.load(model, InferenceOptions(device=device))
-    task = progress.add_task("predicting", total=len(scans))
-    masks, failures = [], []
-    for number, (scan, target) in enumerate(zip(scans, targets, strict=True)):
-        progress.update(task, description=f"predicting {scan.name}")
-
-        def on_window(done: int, total: int, number: int = number) -> None:
-            progress.update(task, completed=number + done / total)
-
-        def on_this_note(note: str, name: str = scan.name) -> None:
-            on_note(name, note)
-
-        try:
-            volume = read_scan(scan.path, options, on_this_note)
-            frame = nifti.frame_of(scan.path, volume.grid)
-            mask = predictor.predict(volume, on_window)
-            nifti.write_mask(mask, target, scheme=predictor.scheme, frame=frame)
-            if attention:
-                _write_attention(predictor, volume, target, frame)
-        except UserError as error:
-            if len(scans) == 1:
-                raise
-            failures.append(str(error))
-        else:
-            masks.append(target)
-        progress.update(task, completed=number + 1)
-    return Predictions(masks=tuple(masks), failures=tuple(failures))
-
-
-def _targets(scans: list[ScanFile], output: Path, *, overwrite: bool) -> list[Path]:
-    if nifti.has_nifti_name(output):
-        if len(scans) > 1:
-            raise UserError(
-                output,
-                expected=f"a folder for {len(scans)} masks",
-                found="a file name",
-                remedy="give a folder to -o",
-            )
-        targets = [output]
+    cohort = cohort or Cohort()
+    resolved = resolve(request)
+    found = find_cases(sources, output)
+    cases = shard(found, part=cohort.part, of=cohort.n_parts)
+    statuses = [examine(case, resolved) for case in cases]
+    if not overwrite:
+        require_replaceable(statuses)
+    todo = [status for status in statuses if overwrite or status.state != State.DONE]
+    _say_why(todo, on_note)
+    failures: dict[str, str] = {}
+    masks: dict[str, Path] = {}
+    task = progress.add_task("predicting", total=len(cases), completed=len(cases) - len(todo))
+    waiting = [status.case for status in todo]
+    outcomes: Iterator[tuple[Case, PredictionRecord | Failed | Exception]]
+    if cohort.cluster is None:
+        outcomes = _here(waiting, resolved, progress, task, on_note)
     else:
-        targets = [output / f"{scan.name}.nii.gz" for scan in scans]
-    for scan, target in zip(scans, targets, strict=True):
-        if target.exists() and (not overwrite or target.samefile(scan.path)):
-            raise UserError(
-                target,
-                expected="no such file yet",
-                found="one",
-                remedy="choose another -o, or add --overwrite",
-            )
-    return targets
+        outcomes = _elsewhere(waiting, resolved, cohort, progress, task)
+    for case, outcome in outcomes:
+        if isinstance(outcome, Exception):
+            if len(found) == 1:
+                raise outcome
+            failures[case.name] = stages.write_failure(case, outcome)
+            continue
+        if isinstance(outcome, Failed):
+            failures[case.name] = outcome.message
+            continue
+        masks[case.name] = case.files.mask
+        for note in (*outcome.notes, *(f"warning: {warning}" for warning in outcome.warnings)):
+            on_note(case.name, note)
+    skipped = [status.case.files.mask for status in statuses if status.case not in waiting]
+    return Predictions(
+        masks=tuple(masks[name] for name in sorted(masks)),
+        skipped=tuple(skipped),
+        failures=tuple(failures[name] for name in sorted(failures)),
+        statistics=_statistics(cases, output, cohort) if request.outputs.statistics else (),
+    )
 
 
-def _write_attention(
-    predictor: Predictor, volume: Volume, target: Path, frame: nifti.NiftiFrame | None
-) -> None:
-    folder = target.with_name(f"{nifti.stem(target)}_attention")
-    for name, alpha in predictor.attention(volume).items():
-        nifti.write_volume(alpha, folder / f"{name}.nii.gz", frame=frame)
+def status(
+    sources: Sequence[Path], output: Path, *, models: Sequence[Path] = (), progress: Progress
+) -> list[Status]:
+    """How far every scan of ``sources`` is in ``output``.
+
+    With ``models``, a mask made by others is not done. Outputs and options are not
+    judged: a cohort is done with whatever it was asked for. Raises :class:`UserError` as
+    :func:`predict` does for wrong paths.
+    """
+    digests = resolve(Request(models=tuple(models), filter="off")).model_digests if models else None
+    cases = find_cases(sources, output)
+    return [examine(case, models=digests) for case in progress.track(cases, description="looking")]
+
+
+def _say_why(todo: Sequence[Status], on_note: OnScanNote) -> None:
+    for one in todo:
+        if one.state in (State.OTHER_SCAN, State.INCOMPLETE, State.UNFINISHED):
+            on_note(one.case.name, f"predicted again: {one.reason}")
+
+
+def _here(
+    cases: Sequence[Case], resolved: Resolved, progress: Progress, task: TaskID, on_note: OnScanNote
+) -> Iterator[tuple[Case, PredictionRecord | Exception]]:
+    """Predict ``cases`` in this process, reading one ahead and writing one behind."""
+    if not cases:
+        return
+    from ct_attn.inference.predictor import Predictor  # noqa: PLC0415 - not where nothing is to be done
+
+    request = resolved.request
+    predictor = Predictor.load(request.models, request.inference, lambda note: on_note("", note))
+    before = progress.tasks[task].completed if not progress.disable else 0.0
+    n_done = 0
+
+    def compute(case: Case, loaded: stages.Loaded) -> stages.Computed:
+        def on_window(done: int, total: int) -> None:
+            progress.update(task, completed=before + n_done + done / total)
+
+        progress.update(task, description=f"predicting {case.name}")
+        return stages.compute(predictor, loaded, resolved, on_window)
+
+    for case, outcome in run_overlapping(
+        cases,
+        read=lambda case: stages.read(case, request.reading),
+        compute=compute,
+        write=lambda case, computed: stages.write(case, computed, resolved),
+    ):
+        n_done += 1
+        progress.update(task, completed=before + n_done)
+        yield case, outcome
+
+
+def _elsewhere(
+    cases: Sequence[Case], resolved: Resolved, cohort: Cohort, progress: Progress, task: TaskID
+) -> Iterator[tuple[Case, PredictionRecord | Failed]]:
+    """Predict ``cases`` by the workers of a cluster."""
+    if not cases or cohort.cluster is None:
+        return
+    progress.update(task, description=f"predicting on {cohort.cluster}")
+    for case, outcome in run_on_cluster(cases, resolved, cluster=cohort.cluster, workers=cohort.workers):
+        progress.update(task, advance=1)
+        yield case, outcome
+
+
+def _statistics(cases: Sequence[Case], output: Path, cohort: Cohort) -> tuple[Path, ...]:
+    """Write the statistics of all ``cases`` that have a record, those of earlier runs too."""
+    records = {case.name: read_record(case.files) for case in cases}
+    measured = {
+        name: record.statistics
+        for name, record in records.items()
+        if record and record.statistics is not None
+    }
+    if not measured:
+        return ()
+    part = f"_part_{cohort.part}_of_{cohort.n_parts}" if cohort.n_parts > 1 else ""
+    if nifti.has_nifti_name(output):
+        return write_statistics(measured, output.with_name(f"{nifti.stem(output)}_statistics.csv"))
+    return write_statistics(measured, output / f"statistics{part}.csv")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy import ndimage
 
-from ct_attn.interpolation import interpolation_weights, is_separable
+from ct_attn.interpolation import is_separable
 from ct_attn.regrid import nearest_on
 from ct_attn.strict_model import StrictModel
 from ct_attn.volume import Grid, Mask, Shape3, Volume
@@ -60,8 +60,8 @@ def prepare(volume: Volume, config: PreprocessingConfig) -> Prepared:
 def resampled(volume: Volume, config: PreprocessingConfig) -> Volume:
     """``volume`` in HU (float32) on the working grid.
 
-    Where blocks are averaged and how voxels between them are found is one matrix per axis,
-    unless the scan is sheared. Beyond the scan's outermost voxel centres their value goes on.
+    Averaged and sampled one axis after the other, unless the scan is sheared. Beyond the
+    scan's outermost voxel centres their value goes on.
     """
     grid = working_grid(volume.grid, config)
     turned, canonical = _canonical(volume.hu, volume.grid)
@@ -154,33 +154,34 @@ def _sample_separably(
 ) -> NDArray[np.float32]:
     """``array`` averaged over blocks and sampled at ``mapping`` of every index of ``shape``.
 
-    A few slices of ``array`` at a time, so that no float copy of it is held.
+    One slice of ``array`` at a time, so that no float copy of it is held. Neighbours are
+    added by hand: as matrices they would be zeros nearly everywhere.
     """
-    weights = [
-        _averaged(
-            interpolation_weights(
-                mapping[axis, axis] * np.arange(size) + mapping[axis, 3], -(-length // side)
-            ),
-            side,
-            length,
-        )
-        for axis, (size, side, length) in enumerate(zip(shape, block, array.shape, strict=True))
-    ]
+    positions = [mapping[axis, axis] * np.arange(size) + mapping[axis, 3] for axis, size in enumerate(shape)]
     planes = np.empty((array.shape[2], shape[0], shape[1]), dtype=np.float32)
     for k in range(array.shape[2]):
-        planes[k] = weights[0] @ np.asarray(array[:, :, k], dtype=np.float32) @ weights[1].T
-    along = planes.reshape(array.shape[2], -1)
-    # The result is [K', I' J'], of which the caller sees [I', J', K'].
-    return np.moveaxis((weights[2] @ along).reshape(shape[2], shape[0], shape[1]), 0, 2)
+        plane = np.ascontiguousarray(array[:, :, k], dtype=np.float32)
+        rows = _sample_along(plane, block[0], positions[0])
+        planes[k] = _sample_along(np.ascontiguousarray(rows.T), block[1], positions[1]).T
+    # The result is [K', I', J'], of which the caller sees [I', J', K'].
+    return np.moveaxis(_sample_along(planes, block[2], positions[2]), 0, 2)
 
 
-def _averaged(weights: NDArray[np.float32], side: int, length: int) -> NDArray[np.float32]:
-    """Weights [n, blocks] of means over blocks of ``side`` samples as weights [n, length] of the samples."""
-    if side == 1:
-        return weights
-    counts = np.full(weights.shape[1], side)
-    counts[-1] = length - side * (len(counts) - 1)
-    return np.repeat(weights / counts.astype(np.float32), counts, axis=1)
+def _sample_along(
+    array: NDArray[np.float32], side: int, positions: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """``array`` averaged over blocks of ``side`` along its first axis, then sampled at ``positions``."""
+    if side > 1:
+        begins = np.arange(0, len(array), side)
+        counts = np.diff(np.append(begins, len(array))).astype(np.float32)
+        means = np.add.reduceat(array, begins) / counts.reshape(-1, *[1] * (array.ndim - 1))
+        array = np.asarray(means, dtype=np.float32)
+    held = np.clip(positions, 0, len(array) - 1)
+    lower = held.astype(np.intp)
+    share = (held - lower).astype(np.float32).reshape(-1, *[1] * (array.ndim - 1))
+    sampled = array[lower] * (1 - share)
+    sampled += array[np.minimum(lower + 1, len(array) - 1)] * share
+    return np.asarray(sampled, dtype=np.float32)
 
 
 def _sample_anywhere(

@@ -10,10 +10,18 @@ from rich.table import Table
 from ct_attn.labels import ORGANS
 from ct_attn.metrics.comparison import PairedComparison
 from ct_attn.metrics.statistics import Distribution, OrganSummary
+from ct_attn.prediction.postprocessing import Postprocessing
 from ct_attn.report.contact_sheet import SheetRow
+from ct_attn.report.fold_table import FoldRow
+from ct_attn.report.reproduction_table import HEADINGS, Line
 
 #: What the terminal shows of a comparison; its files hold all.
 SHORT_NAMES = {"dsc": "DSC", "s2s_mm": "S2S mm"}
+#: Of the measures of a cross-validation, and the digits each is shown with.
+FOLD_MEASURES = {
+    "dsc": ("DSC", 3), "precision": ("precision", 3), "recall": ("recall", 3),
+    "s2s_mm": ("S2S mm", 2), "hd95_mm": ("HD95 mm", 2),
+}  # fmt: skip
 
 
 def summary_table(title: str, summaries: Sequence[OrganSummary]) -> Table:
@@ -36,6 +44,44 @@ def summary_table(title: str, summaries: Sequence[OrganSummary]) -> Table:
         )
     table.caption = "\n".join(_absences(summaries))
     return table
+
+
+def fold_lines(rows: Sequence[FoldRow]) -> list[str]:
+    """Mean ± standard deviation over the cases of all folds, the interval of the mean, every fold's mean.
+
+    Plain lines, as there may be any number of folds; below, which cases the distances leave out.
+    """
+    folds = rows[0].fold_means if rows else {}
+    headings = (
+        "organ",
+        "measure",
+        "cases",
+        "mean ± std",
+        "95 % interval",
+        *(f"fold {fold}" for fold in folds),
+    )
+    cells = []
+    for row in rows:
+        name, digits = FOLD_MEASURES[row.measure]
+        cells.append(
+            (
+                row.organ,
+                name,
+                str(row.n),
+                _number(row.mean, digits) + ("" if row.std is None else f" ± {row.std:.{digits}f}"),
+                "–" if row.low is None else f"{row.low:.{digits}f} to {row.high:.{digits}f}",
+                *(_number(mean, digits) for mean in row.fold_means.values()),
+            )
+        )
+    gaps = {row.organ: row for row in rows if row.n_missed or row.n_spurious}
+    return _in_columns([headings, *cells]) + [
+        f"{organ}: {row.n_missed} missed, {row.n_spurious} spurious (DSC 0; not in the distances)"
+        for organ, row in gaps.items()
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def comparison_tables(pairs: Sequence[PairedComparison]) -> list[Table]:
@@ -61,6 +107,25 @@ def comparison_tables(pairs: Sequence[PairedComparison]) -> list[Table]:
             gap = f"{pair.organ} {SHORT_NAMES[pair.measure]}: {pair.n_worst} cases without (counted as worst)"
             table.caption = f"{table.caption}\n{gap}" if table.caption else gap
     return list(tables.values())
+
+
+def calibration_table(learnt: Postprocessing) -> Table:
+    """The filter chosen for each organ, what it brings, and how confidence goes with DSC."""
+    title = f"{learnt.n_cases} validation cases"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("organ", "filter"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("cases", "DSC without", "DSC with", "rank correlation of confidence and DSC"):
+        table.add_column(heading, justify="right")
+    for organ, choice in learnt.filters.items():
+        numbers = (choice.dsc_without, choice.dsc_with, learnt.calibration[organ].rank_correlation)
+        table.add_row(
+            organ,
+            choice.filter.describe(),
+            str(choice.n_cases),
+            *("–" if number is None else f"{number:.3f}" for number in numbers),
+        )
+    return table
 
 
 def _empty_comparison(title: str) -> Table:
@@ -94,9 +159,22 @@ def preparation_lines(rows: Sequence[SheetRow]) -> list[str]:
         )
         for row in rows
     ]
-    widths = [max(len(line[column]) for line in (headings, *cells)) for column in range(len(headings))]
-    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in (headings, *cells)]
+    lines = _in_columns([headings, *cells])
     return lines + [f"marked    {row.case_id}: {mark}" for row in rows for mark in row.marks]
+
+
+def reproduction_lines(lines: Sequence[Line]) -> list[str]:
+    """The published figures of every network, stage and organ, and ours in the line below."""
+    rows: list[Sequence[str]] = [(*HEADINGS, "Note")]
+    for line in lines:
+        rows.append((*line.about, "published", *line.published, ""))
+        rows.append((*[""] * len(line.about), "ours", *line.ours, line.note))
+    return _in_columns(rows)
+
+
+def _in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _absences(summaries: Sequence[OrganSummary]) -> Iterator[str]:

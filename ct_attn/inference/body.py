@@ -23,14 +23,14 @@ _THIN_MM = 12.0
 _LEAST_ML = 200.0
 
 #: Added on all sides.
-_MARGIN_MM = 16.0
+_MARGIN_MM = 8.0
 
 
 def find_body(working: Volume) -> NDArray[np.bool_]:
     """Where the patient may be, bool [I, J, K]; everywhere if nothing looks like one.
 
     Tissue without what is thin or small, its holes (lungs, bowel gas) filled slice by
-    slice, and a margin of 16 mm. The axes of ``working`` run along R, A and S.
+    slice, and a margin of 8 mm. The axes of ``working`` run along R, A and S.
     """
     steps = [max(1, round(_GRID_MM / mm)) for mm in working.grid.spacing_mm]
     coarse = working.hu[:: steps[0], :: steps[1], :: steps[2]]

@@ -17,7 +17,7 @@ PROCESS_BYTES = 260 << 20
 
 #: A window holds at most this many voxels unless the user allows more memory: enough to cover
 #: the plane of a body, and the same on every machine, since masks depend on it a little.
-MOST_WINDOW_VOXELS = 3_400_000
+MOST_WINDOW_VOXELS = 3_600_000
 
 #: Logits, their sums and what is being restored: arrays of one layer of windows per class.
 _LAYERS = 3

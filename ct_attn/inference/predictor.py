@@ -32,8 +32,8 @@ OnWindow = Callable[[int, int], None]
 OnNote = Callable[[str], None]
 Box = tuple[slice, slice, slice]
 
-#: Windows are made smaller by up to this factor for a device that is too small.
-_MOST_SHRUNK = 16
+#: By how much windows are made smaller when a device turns out to be too small for them.
+_SHRINKING = 4
 
 #: ``fast``: neighbouring windows share this much of a training patch.
 _FAST_OVERLAP = 0.125
@@ -72,7 +72,10 @@ class Predictor:
         self.preprocessing = _coarser(recipe) if options.fast else recipe.preprocessing
         mirroring = recipe.inference.mirroring if options.mirroring is None else options.mirroring
         self._flips, self._mirrored = _flips(self.scheme if mirroring else None)
-        self._shrunk = 1  # by how much windows were made smaller for a device that was too small
+        self._window_voxels = 0  # of the last plan
+        #: What the networks computed for the last scan.
+        self.computed_voxels = 0
+        self._most_voxels: int | None = None  # on a device that was too small for more
 
     @classmethod
     def load(
@@ -164,6 +167,7 @@ class Predictor:
         prepared = scaled(working, volume.grid, self.preprocessing)
         del working
         plan, box = self._placed(body, self._need(volume.grid, prepared.grid))
+        self.computed_voxels = plan.voxels * len(self.backends) * len(self._flips)
         agreement = Agreement(self.recipe.n_classes, plan.box)
         restorer = Restorer(
             prepared.grid,
@@ -243,8 +247,10 @@ class Predictor:
         if self.recipe.network.depends_on_window:
             needed.windows_within(self.options.memory_bytes, patch)
             return plan_windows(box, patch, overlap)
-        most = needed.windows_within(self.options.memory_bytes, multiple) // self._shrunk
-        return choose_windows(box, overlap, multiple, most)
+        most = needed.windows_within(self.options.memory_bytes, multiple)
+        plan = choose_windows(box, overlap, multiple, min(most, self._most_voxels or most), patch)
+        self._window_voxels = prod(plan.size)
+        return plan
 
     def _placed(self, body: NDArray[np.bool_], needed: Need) -> tuple[WindowPlan, Box]:
         """The windows, and the box they cover: the body's, grown to a window's size where there is more."""
@@ -264,8 +270,9 @@ class Predictor:
 
     def _shrink(self, error: OutOfMemoryError, notes: list[str]) -> None:
         """Go on with smaller windows, and at last on the CPU."""
+        most = self._window_voxels // _SHRINKING
         fixed = self.recipe.network.depends_on_window and self.recipe.slices is None
-        smaller = not fixed and self._shrunk < _MOST_SHRUNK
+        smaller = not fixed and most >= prod(self._multiple)
         if not smaller and (not self.models or self.options.device == "cpu"):
             raise UserError(
                 self.recipe.name,
@@ -274,10 +281,10 @@ class Predictor:
                 remedy="close other programs, or take another --device",
             ) from error
         if smaller:
-            self._shrunk *= 2
-            note = f"the device is out of memory: going on with windows of 1/{self._shrunk} the size"
+            self._most_voxels = most
+            note = f"the device is out of memory: going on with windows of at most {most:,} voxels"
         else:
-            self._shrunk = 1
+            self._most_voxels = None
             self.options = replace(self.options, device="cpu")
             self.backends = [choose_backend(model, self.options, self.on_note) for model in self.models]
             note = "the device is out of memory: going on with the CPU"

@@ -20,7 +20,7 @@ GAUSSIAN_SIGMA = 0.125
 LEAST_WEIGHT = 1e-3
 
 #: Sides of chosen windows are multiples of this, so that scans share compiled networks.
-SIDE_STEP = 32
+SIDE_STEP = 16
 
 #: More windows along one axis are not considered: they would be smaller than the overlap they need.
 _MOST_ALONG = 64
@@ -71,18 +71,20 @@ def overlap_voxels(patch_size: Shape3, overlap: float) -> Shape3:
     return i, j, k
 
 
-def choose_windows(box: Shape3, overlap: Shape3, multiple: Shape3, most_voxels: int) -> WindowPlan:
+def choose_windows(
+    box: Shape3, overlap: Shape3, multiple: Shape3, most_voxels: int, least: Shape3 = (1, 1, 1)
+) -> WindowPlan:
     """The windows of at most ``most_voxels`` that cover ``box`` with the least to compute.
 
     Along every axis as many windows as need be, of equal size, overlapping by at least
-    ``overlap`` voxels; sides are multiples of ``multiple`` and of :data:`SIDE_STEP`
-    (where memory is short, of ``multiple`` alone). Where no size fits, the smallest is
-    taken.
+    ``overlap`` voxels and no shorter than ``least`` (the training's patch) or the box;
+    sides are multiples of ``multiple`` and of :data:`SIDE_STEP`. Where memory is short
+    for that, windows may be smaller. Where no size fits, the smallest is taken.
     """
-    for step in (SIDE_STEP, 1):
+    for step, shortest in ((SIDE_STEP, least), (1, (1, 1, 1))):
         sides = [
-            _sides(length, shared, _lcm(side, step))
-            for length, shared, side in zip(box, overlap, multiple, strict=True)
+            _sides(length, shared, _lcm(side, step), min(short, length))
+            for length, shared, side, short in zip(box, overlap, multiple, shortest, strict=True)
         ]
         fitting = [size for size in product(*sides) if prod(size) <= most_voxels]
         if fitting:
@@ -98,15 +100,19 @@ def _fitted(overlap: Shape3, size: Shape3) -> Shape3:
     return i, j, k
 
 
-def _sides(length: int, shared: int, step: int) -> list[int]:
-    """Sides of one, two, three, ... windows along ``length``, each a multiple of ``step``."""
+def _sides(length: int, shared: int, step: int, shortest: int) -> list[int]:
+    """Sides of one, two, three, ... windows along ``length``, each a multiple of ``step``.
+
+    Windows that are small against ``shared`` share half of their side.
+    """
     sides = set()
     for count in range(1, _MOST_ALONG + 1):
-        side = ceil(ceil((length + (count - 1) * shared) / count) / step) * step
-        if count > 1 and side < 2 * shared:
-            break
+        least = (length + (count - 1) * shared) / count
+        if least < 2 * shared:
+            least = 2 * length / (count + 1)
+        side = ceil(max(least, shortest) / step) * step
         sides.add(side)
-        if side == step:
+        if side == step or least <= shortest:
             break
     return sorted(sides)
 

@@ -91,7 +91,7 @@ def rank_plot(ranking: Ranking) -> str:
     return _svg(parts, bottom + 46, f"Ranks of {', '.join(runs)} under bootstrap")
 
 
-def bland_altman_plot(agreement: VolumeAgreement) -> str:
+def bland_altman_plot(agreement: VolumeAgreement, *, colour: str = PALETTE[1]) -> str:
     """Predicted less true volume over their mean, a dot per case; bias and limits of agreement as lines."""
     left, right = 58, PLOT_PX - 60
     means = [mean for _, mean, _ in agreement.points]
@@ -121,7 +121,7 @@ def bland_altman_plot(agreement: VolumeAgreement) -> str:
     for case_id, mean, difference in agreement.points:
         hint = escape(f"{case_id}: {difference:+.1f} ml at {mean:.1f} ml")
         parts.append(
-            f'<circle cx="{x(mean):.1f}" cy="{y(difference):.1f}" r="4.2" fill="{PALETTE[1]}" '
+            f'<circle cx="{x(mean):.1f}" cy="{y(difference):.1f}" r="4.2" fill="{colour}" '
             f'fill-opacity=".75" stroke="currentColor"><title>{hint}</title></circle>'
         )
     alt = f"Bland-Altman plot of volumes, {agreement.run}, {display_name(agreement.organ)}"

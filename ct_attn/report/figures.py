@@ -1,4 +1,4 @@
-"""Pictures of a case: CT slices with the contours of truth and prediction.
+"""Pictures of a case: CT slices with contours, with errors, and the coefficients of a gate.
 
 Only matplotlib's object-oriented interface is used, so nothing global changes and
 any number of pictures may be drawn; the same input gives the same bytes.
@@ -8,28 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from ct_attn.labels import LabelScheme
-from ct_attn.report.legend import PALETTE, colour_of, display_name
-from ct_attn.report.png import palette_png
+from ct_attn.report.legend import ONLY_PREDICTED, ONLY_TRUTH, PALETTE, colour_of, display_name
+from ct_attn.report.png import indexed_png, palette_png
+from ct_attn.report.reduced import box_of_organs
 from ct_attn.volume import Grid, Mask, Spacing3, Volume
 
 WINDOW_HU, LEVEL_HU = 400, 40
 MARGIN_MM = 20
 PANEL_PX = 620  # of two panels side by side, or one above the other
-LEGEND_PX = 150  # at least so much is kept for the legend, both ways
+LEGEND_PX = 186  # at least so much is kept for the legend, both ways
 GAP_PX = 4
 STYLES = ("solid", "dashed")  # of truth and prediction
 DPI = 100
+FONT_PT = 11  # pages show pictures at half their size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,29 +85,94 @@ def case_picture(volume: Volume, truth: Mask, predicted: Mask | None = None, *, 
     ``ValueError`` when the grids differ.
     """
     masks = [truth] if predicted is None else [truth, predicted]
-    if not all(mask.grid.is_same_as(volume.grid) for mask in masks):
-        raise ValueError("scan, truth and prediction are not on one grid")
-    scene = _make_scene(volume, truth.labels, masks[-1].labels, scheme)
-    figure, panels = _lay_out(scene.size_mm)
+    scene = _make_scene(volume, truth, masks[-1], scheme)
     styles = STYLES[: len(masks)]
+    figure, panels = _lay_out(scene.size_mm)
     for plane, axes in panels.items():
-        _draw_slice(axes, scene, plane, styles)
+        index = _best_slice(scene, plane)
+        _show_slice(axes, scene, plane, index)
+        for labels, style in zip((scene.truth, scene.predicted), styles, strict=False):
+            _draw_contours(axes, scene, plane, _cut(labels, plane, index), style)
+    handles = _organ_handles(scheme.names)
+    if len(styles) > 1:  # one contour needs no telling apart
+        handles.append(Line2D([], [], color="white", linewidth=1, label="truth"))
+        handles.append(Line2D([], [], color="white", linewidth=1, linestyle="dashed", label="prediction"))
+    return palette_png(_finish(figure, panels, scene, handles), PALETTE)
+
+
+def error_picture(volume: Volume, truth: Mask, predicted: Mask, *, scheme: LabelScheme) -> bytes:
+    """The same slices, filled where only one mask has a structure; a thin line is the truth's edge.
+
+    A voxel that both masks label differently is missed by one structure and too much for
+    the other: it is shown as missed. Raises ``ValueError`` when the grids differ.
+    """
+    scene = _make_scene(volume, truth, predicted, scheme)
+    figure, panels = _lay_out(scene.size_mm)
+    for plane, axes in panels.items():
+        index = _best_slice(scene, plane)
+        _show_slice(axes, scene, plane, index)
+        wanted, found = _cut(scene.truth, plane, index), _cut(scene.predicted, plane, index)
+        _fill(axes, scene, plane, (found > 0) & (wanted == 0), ONLY_PREDICTED)
+        _fill(axes, scene, plane, (wanted > 0) & (wanted != found), ONLY_TRUTH)
+        _draw_contours(axes, scene, plane, wanted, "solid", colour="white", width=0.6)
+    handles: list[Artist] = [
+        Patch(color=ONLY_TRUTH, label="missed: truth only"),
+        Patch(color=ONLY_PREDICTED, label="too much:\nprediction only"),
+        Line2D([], [], color="white", linewidth=0.8, label="edge of the truth"),
+    ]
+    return palette_png(_finish(figure, panels, scene, handles), (ONLY_TRUTH, ONLY_PREDICTED))
+
+
+def attention_picture(alpha: Volume, truth: Mask, predicted: Mask, *, scheme: LabelScheme) -> bytes:
+    """The coefficients ``alpha`` of a gate in the same slices, dark 0 to bright 1, and the true contours.
+
+    Raises ``ValueError`` when the grids differ.
+    """
+    scene = _make_scene(alpha, truth, predicted, scheme)
+    figure, panels = _lay_out(scene.size_mm)
+    for plane, axes in panels.items():
+        index = _best_slice(scene, plane)
+        _show_slice(axes, scene, plane, index, colours="viridis", low=0, high=1)
+        _draw_contours(
+            axes, scene, plane, _cut(scene.truth, plane, index), "solid", colour="white", width=0.8
+        )
+    shades = colormaps["viridis"]
+    handles: list[Artist] = [
+        Patch(color=shades(step), label=f"coefficient {step:g}") for step in (1.0, 0.75, 0.5, 0.25, 0.0)
+    ]
+    handles.append(Line2D([], [], color="white", linewidth=0.8, label="edge of the truth"))
+    return indexed_png(_finish(figure, panels, scene, handles), _shades_and_greys())
+
+
+@cache
+def _shades_and_greys() -> NDArray[np.uint8]:
+    """The colours of a picture of attention: [256, 3]."""
+    shades = np.asarray(colormaps["viridis"](np.linspace(0, 1, 200)))[:, :3] * 255
+    return np.concatenate([shades, np.repeat(np.linspace(0, 255, 56)[:, None], 3, axis=1)]).astype(np.uint8)
+
+
+def _finish(
+    figure: Figure, panels: dict[_Plane, Axes], scene: _Scene, handles: Sequence[Artist]
+) -> NDArray[np.uint8]:
+    """The letters, the scale and the legend on top; then the pixels [rows, columns, 3]."""
+    for plane, axes in panels.items():
+        _draw_letters(axes, plane)
     _draw_scale_bar(panels[AXIAL], scene)
-    _draw_legend(figure, panels[AXIAL], scheme.names, styles)
+    _draw_legend(figure, panels[AXIAL], handles)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
-    return palette_png(np.asarray(canvas.buffer_rgba())[..., :3], PALETTE)
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
-def _make_scene(
-    volume: Volume, truth: NDArray[np.uint8], predicted: NDArray[np.uint8], scheme: LabelScheme
-) -> _Scene:
+def _make_scene(volume: Volume, truth_mask: Mask, predicted_mask: Mask, scheme: LabelScheme) -> _Scene:
+    if not all(mask.grid.is_same_as(volume.grid) for mask in (truth_mask, predicted_mask)):
+        raise ValueError("scan, truth and prediction are not on one grid")
     axes, flips = _turn(volume.grid)
     i, j, k = axes
     spacing = volume.grid.spacing_mm
     spacing_mm = (spacing[i], spacing[j], spacing[k])
-    truth, predicted = truth.transpose(axes)[flips], predicted.transpose(axes)[flips]
-    box = _box_of_organs((truth, predicted), spacing_mm)
+    truth, predicted = (mask.labels.transpose(axes)[flips] for mask in (truth_mask, predicted_mask))
+    box = box_of_organs((truth, predicted), spacing_mm, MARGIN_MM)
     return _Scene(
         hu=volume.hu.transpose(axes)[flips][box],
         truth=truth[box],
@@ -115,19 +187,6 @@ def _turn(grid: Grid) -> tuple[list[int], tuple[slice, ...]]:
     letters = grid.orientation
     axes = [next(axis for axis in range(3) if letters[axis] in pair) for pair in ("RL", "AP", "SI")]
     return axes, tuple(slice(None, None, 1 if letters[axis] in "LPI" else -1) for axis in axes)
-
-
-def _box_of_organs(masks: Sequence[NDArray[np.uint8]], spacing_mm: Spacing3) -> tuple[slice, ...]:
-    """The box around all that ``masks`` [X, Y, Z] label, with a margin; the whole when that is nothing."""
-    box = []
-    for axis, step_mm in enumerate(spacing_mm):
-        others = tuple({0, 1, 2} - {axis})
-        present = np.flatnonzero(np.any([mask.any(axis=others) for mask in masks], axis=0))
-        margin = int(np.ceil(MARGIN_MM / step_mm))
-        box.append(
-            slice(max(0, present[0] - margin), present[-1] + 1 + margin) if present.size else slice(None)
-        )
-    return tuple(box)
 
 
 def _best_slice(scene: _Scene, plane: _Plane) -> int:
@@ -165,25 +224,43 @@ def _lay_out(size_mm: Spacing3) -> tuple[Figure, dict[_Plane, Axes]]:
     return figure, panels
 
 
-def _draw_slice(axes: Axes, scene: _Scene, plane: _Plane, styles: Sequence[str]) -> None:
-    index = _best_slice(scene, plane)
-    wide_mm, high_mm = (size for axis, size in enumerate(scene.size_mm) if axis != plane.through)
-    low = LEVEL_HU - WINDOW_HU / 2
-    picture = np.clip(_cut(scene.hu, plane, index).astype(np.float32), low, low + WINDOW_HU)
+def _show_slice(
+    axes: Axes,
+    scene: _Scene,
+    plane: _Plane,
+    index: int,
+    *,
+    colours: str = "gray",
+    low: float = LEVEL_HU - WINDOW_HU / 2,
+    high: float = LEVEL_HU + WINDOW_HU / 2,
+) -> None:
+    wide_mm, high_mm = _extent_mm(scene, plane)
+    picture = np.clip(_cut(scene.hu, plane, index).astype(np.float32), low, high)
     axes.imshow(
         picture,
-        cmap="gray",
+        cmap=colours,
         vmin=low,
-        vmax=low + WINDOW_HU,
+        vmax=high,
         extent=(0, wide_mm, high_mm, 0),
         aspect="auto",
         interpolation="bilinear",
     )
-    for labels, style in zip((scene.truth, scene.predicted), styles, strict=False):
-        _draw_contours(axes, scene, plane, _cut(labels, plane, index), style)
     axes.set(xlim=(0, wide_mm), ylim=(high_mm, 0))
     axes.set_axis_off()
-    _draw_letters(axes, plane)
+
+
+def _fill(axes: Axes, scene: _Scene, plane: _Plane, where: NDArray[np.bool_], colour: str) -> None:
+    """Colour the voxels ``where`` [rows, columns], and let a little of the scan shine through."""
+    wide_mm, high_mm = _extent_mm(scene, plane)
+    rgba = np.zeros((*where.shape, 4), dtype=np.float32)
+    rgba[where] = (*to_rgb(colour), 0.8)
+    axes.imshow(rgba, extent=(0, wide_mm, high_mm, 0), aspect="auto", interpolation="nearest")
+
+
+def _extent_mm(scene: _Scene, plane: _Plane) -> tuple[float, float]:
+    """Width and height of a cut."""
+    wide_mm, high_mm = (size for axis, size in enumerate(scene.size_mm) if axis != plane.through)
+    return wide_mm, high_mm
 
 
 def _cut(array: NDArray[Any], plane: _Plane, index: int) -> NDArray[Any]:
@@ -191,7 +268,16 @@ def _cut(array: NDArray[Any], plane: _Plane, index: int) -> NDArray[Any]:
     return np.asarray(array.take(index, axis=plane.through)).T
 
 
-def _draw_contours(axes: Axes, scene: _Scene, plane: _Plane, labels: NDArray[np.uint8], style: str) -> None:
+def _draw_contours(
+    axes: Axes,
+    scene: _Scene,
+    plane: _Plane,
+    labels: NDArray[np.uint8],
+    style: str,
+    *,
+    colour: str | None = None,
+    width: float = 1,
+) -> None:
     """Outline each structure of ``labels`` [rows, columns]; a rim of background closes what is cut off."""
     across_mm, down_mm = (step for axis, step in enumerate(scene.spacing_mm) if axis != plane.through)
     x = (np.arange(-1, labels.shape[1] + 1) + 0.5) * across_mm
@@ -201,8 +287,9 @@ def _draw_contours(axes: Axes, scene: _Scene, plane: _Plane, labels: NDArray[np.
         member = np.pad(labels == structure.code, 1).astype(np.float32)
         if member.any():
             axes.contour(
-                x, y, member, levels=[0.5], colors=colours[structure.name], linestyles=style, linewidths=1
-            )
+                x, y, member, levels=[0.5], colors=colour or colours[structure.name], linestyles=style,
+                linewidths=width,
+            )  # fmt: skip
 
 
 def _draw_letters(axes: Axes, plane: _Plane) -> None:
@@ -227,19 +314,20 @@ def _draw_scale_bar(axes: Axes, scene: _Scene) -> None:
     _write(axes, "5 cm", ((start + 25) / wide_mm, 1 - level / high_mm + 0.015), ha="center", va="bottom")
 
 
-def _draw_legend(figure: Figure, beside: Axes, names: Sequence[str], styles: Sequence[str]) -> None:
+def _organ_handles(names: Sequence[str]) -> list[Artist]:
     colours = colour_of(names)
-    handles = [Line2D([], [], color=colours[name], linewidth=3, label=display_name(name)) for name in names]
-    if len(styles) > 1:  # one contour needs no telling apart
-        handles.append(Line2D([], [], color="white", linewidth=1, label="truth"))
-        handles.append(Line2D([], [], color="white", linewidth=1, linestyle="dashed", label="prediction"))
+    return [Line2D([], [], color=colours[name], linewidth=3, label=display_name(name)) for name in names]
+
+
+def _draw_legend(figure: Figure, beside: Axes, handles: Sequence[Artist]) -> None:
     figure.legend(
-        handles=handles,
+        handles=list(handles),
         loc="upper left",
         bbox_to_anchor=(beside.get_position().x1, 1),
         frameon=False,
         labelcolor="white",
-        fontsize=8.5,
+        fontsize=FONT_PT,
+        handlelength=1.4,
         alignment="left",
     )
 
@@ -248,5 +336,12 @@ def _write(axes: Axes, text: str, at: tuple[float, float], *, ha: str, va: str) 
     """Small white letters with a dark rim; ``at`` is a share of the panel, from the lower left."""
     casing = [withStroke(linewidth=2, foreground="black")]
     axes.text(
-        *at, text, color="white", fontsize=8.5, ha=ha, va=va, transform=axes.transAxes, path_effects=casing
+        *at,
+        text,
+        color="white",
+        fontsize=FONT_PT,
+        ha=ha,
+        va=va,
+        transform=axes.transAxes,
+        path_effects=casing,
     )

@@ -13,18 +13,23 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from ct_attn.atomic import write_text
 from ct_attn.metrics import CaseScore, OrganSummary, State, SurfaceConvention
+from ct_attn.metrics.comparison import volume_agreement
+from ct_attn.report.comparison_plots import bland_altman_plot
 from ct_attn.report.legend import colour_of, display_name
-from ct_attn.report.plots import score_plot
+from ct_attn.report.plots import Measure, range_bar, score_plot
+from ct_attn.report.reduced import ReducedCase
 from ct_attn.report.score_files import ScoreSettings
+from ct_attn.report.viewer import viewer_parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CasePicture:
-    """A picture to show; ``alt`` says in words what is on it."""
+    """A picture to show; ``alt`` says in words what is on it, ``caption`` how to read it."""
 
     case_id: str
     png: bytes
     alt: str
+    caption: str = ""
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -35,6 +40,16 @@ class CasePicture:
     @property
     def data_uri(self) -> str:
         return f"data:image/png;base64,{b64encode(self.png).decode('ascii')}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Illustration:
+    """A case to look at: ``rank`` says why it was chosen (worst, median, best ...)."""
+
+    case_id: str
+    rank: str
+    pictures: tuple[CasePicture, ...] = ()
+    viewer: ReducedCase | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +79,9 @@ MEASURES = (
     Column(field="directed_mean_mm", title="Mean of directed averages", unit="mm", digits=2),
     Column(field="accuracy", title="Accuracy", digits=5),
 )
+#: What stands in the tables at first; the others are there on demand.
+FIRST = ("dsc", "precision", "recall", "surface_dsc_2mm", "s2s_mm", "hd95_mm")
+PLOTTED: tuple[Measure, ...] = ("dsc", "surface_dsc_2mm", "s2s_mm", "hd95_mm")
 VOLUMES = (
     Column(field="truth_ml", title="Truth", unit="ml", digits=1),
     Column(field="predicted_ml", title="Predicted", unit="ml", digits=1),
@@ -90,33 +108,55 @@ def write_report(
     settings: ScoreSettings | None = None,
     scores: Sequence[CaseScore],
     summaries: Sequence[OrganSummary],
-    pictures: Sequence[CasePicture],
+    illustrations: Sequence[Illustration] = (),
     notes: Sequence[str] = (),
 ) -> None:
     """Write the report to ``path``, whole or not at all; the same input gives the same bytes.
 
-    ``facts`` and ``notes`` are shown as they are. Nothing is added that could tell
-    who, where or when: no user, path or time.
+    ``illustrations`` stand in their order, worst case first. ``facts`` and ``notes`` are
+    shown as they are. Nothing is added that could tell who, where or when: no user, path
+    or time.
     """
     settings = settings or ScoreSettings()
     organs = [summary.organ for summary in summaries]
+    columns = (*MEASURES, *VOLUMES)
     html = page_template("page.html").render(
         title=title,
         facts=facts,
         notes=notes,
         summaries=summaries,
+        bars={
+            summary.organ: range_bar(summary.dsc, colour_of(organs)[summary.organ]) for summary in summaries
+        },
         counts=COUNTS,
         measures=MEASURES,
-        columns=(*MEASURES, *VOLUMES),
+        first=[column for column in MEASURES if column.field in FIRST],
+        columns=sorted(columns, key=lambda column: column.field not in FIRST),
+        first_fields=FIRST,
         surface=SURFACES[settings.surface_convention],
         count_empty=settings.count_empty,
         colours=colour_of(organs),
         scores=worst_first(scores),
-        plots=[score_plot(scores), score_plot(scores, measure="s2s_mm")],
-        pictures=pictures,
+        states=list(dict.fromkeys(score.state for score in scores)),
+        plots=[score_plot(scores, measure=measure) for measure in PLOTTED if _has_any(scores, measure)],
+        agreements=[
+            (one, bland_altman_plot(one, colour=colour_of(organs)[one.organ]))
+            for one in volume_agreement("prediction", scores)
+            if one.points
+        ],
+        illustrations=[one for one in illustrations if one.pictures],
+        places={one.case_id: place for place, one in enumerate(illustrations) if one.pictures},
         scores_of=_by_case(scores),
+        viewer=viewer_parts(
+            {f"{one.case_id} ({one.rank})": one.viewer for one in illustrations if one.viewer}
+        ),
+        viewed=[one.case_id for one in illustrations if one.viewer],
     )
     write_text(path, html)
+
+
+def _has_any(scores: Sequence[CaseScore], measure: str) -> bool:
+    return measure == "dsc" or any(getattr(score, measure) is not None for score in scores)
 
 
 def worst_first(scores: Sequence[CaseScore]) -> list[CaseScore]:

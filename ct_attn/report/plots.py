@@ -6,6 +6,7 @@ scores give the same text whatever fonts and libraries are installed.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,36 +14,47 @@ from typing import Literal
 
 from matplotlib.ticker import MaxNLocator
 
-from ct_attn.metrics import CaseScore, Distribution, State, describe
+from ct_attn.metrics import CaseScore, Distribution, State
 from ct_attn.report.legend import colour_of, display_name
 
 PLOT_PX = 410
 ROW_PX = 64
 LABEL_PX = 100  # for the names of the organs
 
-Measure = Literal["dsc", "s2s_mm"]
-MEASURE_TITLES: Mapping[Measure, str] = {"dsc": "DSC", "s2s_mm": "Surface distance S2S (mm)"}
+Measure = Literal["dsc", "surface_dsc_2mm", "s2s_mm", "hd95_mm"]
+MEASURE_TITLES: Mapping[Measure, str] = {
+    "dsc": "DSC",
+    "surface_dsc_2mm": "Surface DSC at 2 mm",
+    "s2s_mm": "Surface distance S2S (mm)",
+    "hd95_mm": "HD95 (mm)",
+}
+#: What ends at 1, whatever was scored.
+_SHARES = ("dsc", "surface_dsc_2mm")
 
 
 def score_plot(scores: Sequence[CaseScore], *, measure: Measure = "dsc") -> str:
-    """An inline SVG: one row per organ, one dot per case, a line at the mean.
+    """An inline SVG: one row per organ, one dot per case over a box plot.
 
-    Hollow dots are missed or spurious organs, counted as DSC 0. Each row says how
-    many of its cases have a dot; a dot's case shows on hovering.
+    The box holds the middle half of the cases and a line at the median; whiskers reach the
+    furthest case within one and a half boxes (Tukey 1977). Hollow dots are missed or
+    spurious organs, counted as DSC 0. Each row says how many of its cases have a dot; a
+    dot's case shows on hovering.
     """
     rows: dict[str, list[CaseScore]] = {}
     for score in scores:
         rows.setdefault(score.organ, []).append(score)
     largest = max((getattr(score, measure) or 0.0 for score in scores), default=0.0)
-    axis = _Axis(measure=measure, end=1.0 if measure == "dsc" else (largest or 1.0), rows=len(rows))
+    axis = _Axis(measure=measure, end=1.0 if measure in _SHARES else (largest or 1.0), rows=len(rows))
     parts = list(axis.draw())
     for row, (organ, of_organ) in enumerate(rows.items()):
         middle = (row + 0.55) * ROW_PX
-        mean = describe(getattr(score, measure) for score in of_organ)
-        parts += _draw_label(organ, f"{mean.n} of {len(of_organ)} cases", middle)
-        parts += _draw_dots(of_organ, axis, middle, colour=colour_of(list(rows))[organ])
-        parts += _draw_mean(mean, axis, middle)
-    alt = f"{MEASURE_TITLES[measure]} of {', '.join(map(display_name, rows))}, a dot per case"
+        values = sorted(value for score in of_organ if (value := getattr(score, measure)) is not None)
+        colour = colour_of(list(rows))[organ]
+        parts += _draw_label(organ, f"{len(values)} of {len(of_organ)} cases", middle)
+        parts += _draw_box(values, axis, middle, colour=colour)
+        parts += _draw_dots(of_organ, axis, middle, colour=colour)
+        parts += _draw_median(values, axis, middle)
+    alt = f"{MEASURE_TITLES[measure]} of {', '.join(map(display_name, rows))}: box plots and a dot per case"
     size = f"0 0 {PLOT_PX} {axis.bottom + 46}"
     return f'<svg role="img" aria-label="{escape(alt)}" viewBox="{size}">{"".join(parts)}</svg>'
 
@@ -131,12 +143,45 @@ def _draw_dots(scores: Sequence[CaseScore], axis: _Axis, middle: float, *, colou
         )
 
 
-def _draw_mean(mean: Distribution, axis: _Axis, middle: float) -> Iterator[str]:
-    if mean.mean is None:
+def _draw_box(values: Sequence[float], axis: _Axis, middle: float, *, colour: str) -> Iterator[str]:
+    """The middle half of sorted ``values``, and whiskers; a box of fewer than four would claim too much."""
+    if len(values) < 4:
         return
-    x = f"{axis.x(mean.mean):.1f}"
+    q1, _, q3 = statistics.quantiles(values, n=4, method="inclusive")
+    low = min(value for value in values if value >= q1 - 1.5 * (q3 - q1))
+    high = max(value for value in values if value <= q3 + 1.5 * (q3 - q1))
+    for start, end in ((low, q1), (q3, high)):
+        yield (
+            f'<path d="M{axis.x(start):.1f} {middle:.1f}H{axis.x(end):.1f}" stroke="currentColor" '
+            f'stroke-opacity=".55" stroke-width="1.2"/>'
+        )
+    yield (
+        f'<rect x="{axis.x(q1):.1f}" y="{middle - 17:.1f}" width="{axis.x(q3) - axis.x(q1):.1f}" height="34" '
+        f'rx="3" fill="{colour}" fill-opacity=".16" stroke="currentColor" stroke-opacity=".55"/>'
+    )
+
+
+def _draw_median(values: Sequence[float], axis: _Axis, middle: float) -> Iterator[str]:
+    if not values:
+        return
+    median = statistics.median(values)
+    x = f"{axis.x(median):.1f}"
     yield f'<path d="M{x} {middle - 19:.1f}v38" stroke="currentColor" stroke-width="2.4"/>'
-    yield svg_text(f"{mean.mean:.3g}", x, middle - 23, size=12, weight=600)
+    yield svg_text(f"{median:.3g}", x, middle - 23, size=12, weight=600)
+
+
+def range_bar(numbers: Distribution, colour: str) -> str:
+    """An inline SVG of a share from 0 to 1: the quartiles as a band, the mean as a line."""
+    if numbers.mean is None or numbers.q1 is None or numbers.q3 is None:
+        return ""
+    alt = f"Mean {numbers.mean:.3f}, quartiles {numbers.q1:.3f} and {numbers.q3:.3f}, from 0 to 1"
+    band = max(200 * (numbers.q3 - numbers.q1), 2)
+    return (
+        f'<svg role="img" aria-label="{alt}" viewBox="0 0 200 12" preserveAspectRatio="none">'
+        '<rect y="4" width="200" height="4" rx="2" fill="currentColor" fill-opacity=".12"/>'
+        f'<rect x="{200 * numbers.q1:.1f}" y="4" width="{band:.1f}" height="4" fill="{colour}"/>'
+        f'<path d="M{200 * numbers.mean:.1f} 0V12" stroke="currentColor" stroke-width="2"/></svg>'
+    )
 
 
 def svg_text(

@@ -21,7 +21,11 @@ BACKGROUNDS = 8
 
 def palette_png(rgb: NDArray[np.uint8], colours: Sequence[str]) -> bytes:
     """``rgb`` [rows, columns, 3] as PNG, each pixel in the nearest colour of :func:`palette`."""
-    colour_table = palette(colours)
+    return indexed_png(rgb, palette(colours))
+
+
+def indexed_png(rgb: NDArray[np.uint8], colour_table: NDArray[np.uint8]) -> bytes:
+    """The same in the nearest colours of ``colour_table`` [n <= 256, 3]."""
     packed = rgb.astype(np.uint32) @ np.array([65536, 256, 1], dtype=np.uint32)
     found, places = np.unique(packed, return_inverse=True)
     indices = _nearest(found, colour_table)[places].reshape(rgb.shape[:2])

@@ -112,7 +112,7 @@ def test_the_evaluation_has_a_row_per_case_and_organ_and_a_report_with_pictures(
     spleens = [float(row["dsc"]) for row in rows if row["organ"] == "spleen"]
     assert summary[1]["dsc"]["mean"] == pytest.approx(np.mean(spleens), abs=1e-5)
     report = (road / "scores" / "report.html").read_text()
-    assert report.count("data:image/png;base64,") == 2
+    assert report.count("data:image/png;base64,") == 4  # contours and errors of both cases
 
 
 def test_help_answers_at_once_and_imports_nothing_heavy():
@@ -182,7 +182,8 @@ def test_one_bad_scan_in_a_folder_is_named_and_the_others_are_done(road, tmp_pat
     assert done.returncode == 1
     assert "torn.nii.gz" in done.stderr
     assert "Traceback" not in done.stderr
-    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["good.nii.gz"]
+    made = sorted(path.name for path in (tmp_path / "masks").iterdir())
+    assert made == ["good.json", "good.nii.gz", "torn.failed.json"]
 
 
 def test_an_unknown_key_in_a_recipe_is_one_line_with_file_and_line(road, tmp_path):

@@ -346,7 +346,7 @@ def test_a_folder_of_every_kind_of_file(model, tmp_path, monkeypatch, capsys):
     told = capsys.readouterr()
     assert not left.value.code, told.err
     assert "note: c: It is 4D with one volume" in told.err
-    masks = [nifti.read_mask(path)[0].labels for path in sorted((tmp_path / "masks").iterdir())]
+    masks = [nifti.read_mask(path)[0].labels for path in sorted((tmp_path / "masks").glob("*.nii.gz"))]
     assert len(masks) == 3
     assert np.array_equal(masks[0], masks[1])
     assert np.array_equal(masks[0], masks[2])

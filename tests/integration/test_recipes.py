@@ -12,8 +12,10 @@ from ct_attn.checkpoint import load_checkpoint
 from ct_attn.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-#: The variants have tests of their own (test_variants.py).
-RECIPES = sorted(path for path in (ROOT / "pipelines").rglob("*.yaml") if path.parent.name != "variants")
+#: The paper's and the variants have tests of their own (test_reproduce_command.py, test_variants.py).
+RECIPES = sorted(
+    path for path in (ROOT / "pipelines").rglob("*.yaml") if path.parent.name not in ("paper", "variants")
+)
 SMALL = (
     "preprocessing.spacing_mm=[8,8,8]", "training.patch_size=[32,32,32]",
     "training.epochs=1", "training.validate_every=1", "training.batches_per_epoch=2",

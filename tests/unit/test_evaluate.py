@@ -86,7 +86,7 @@ def test_an_organ_the_case_does_not_label_is_not_scored(tmp_path, silent):
     made = evaluate(tmp_path / "manifest.json", tmp_path / "masks", tmp_path / "out", progress=silent)
     states = {score.organ: score.state for score in made.scores}
     assert states == {"pancreas": State.MISSED, "spleen": State.BOTH_EMPTY, "kidney": State.NOT_LABELLED}
-    assert made.report.read_text().count("data:image/png") == 1
+    assert made.report.read_text().count("data:image/png") == 2  # contours and errors
 
 
 def test_masks_without_a_common_organ_are_refused(tmp_path, silent):

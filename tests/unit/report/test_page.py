@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+import gzip
+import json
 import re
+from base64 import b64decode
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+from ct_attn.labels import LabelScheme
 from ct_attn.metrics import CaseScore, State, SurfaceConvention, summarize
 from ct_attn.report.legend import PALETTE
-from ct_attn.report.page import CasePicture, worst_first, write_report
+from ct_attn.report.page import CasePicture, Illustration, worst_first, write_report
 from ct_attn.report.plots import score_plot
 from ct_attn.report.png import palette_png
+from ct_attn.report.reduced import ReducedCase
 from ct_attn.report.score_files import ScoreSettings
 
 PNG = palette_png(np.zeros((30, 40, 3), dtype=np.uint8), PALETTE)
-VOID = {"meta", "link", "img"}
+VOID = {"meta", "link", "img", "input"}
 
 
 def scored(case_id: str, organ: str, dsc: float, s2s_mm: float = 1.5) -> CaseScore:
@@ -78,7 +83,7 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
         if tag == "table":
-            self.rows = self.tables.setdefault(str(dict(attributes)["class"]), [])
+            self.rows = self.tables.setdefault(str(dict(attributes)["class"]).split()[0], [])
         elif tag == "tr":
             self.rows.append([])
         elif tag in ("th", "td"):
@@ -95,13 +100,18 @@ class Page(HTMLParser):
             self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
 
 
+def illustration(case_id, rank, **picture):
+    given = {"case_id": case_id, "png": PNG, "alt": f"Slices of {case_id}", "caption": "Contours"} | picture
+    return Illustration(case_id=case_id, rank=rank, pictures=(CasePicture(**given),))
+
+
 def write(path, scores=SCORES, **changed) -> str:
     given = {
         "title": "Fold 0",
         "facts": {"Model": "attention U-Net"},
         "scores": scores,
         "summaries": summarize(scores),
-        "pictures": [CasePicture(case_id="case_c", png=PNG, alt="Slices of case_c")],
+        "illustrations": [illustration("case_c", "worst")],
         "notes": ["a note"],
     }
     write_report(path, **(given | changed))
@@ -121,31 +131,43 @@ def test_it_says_what_it_was_given(html):
     assert "2 TP / (2 TP + FP + FN)" in words
 
 
-def test_the_summary_holds_means_and_counts_states(html):
+def test_the_summary_holds_means_and_what_they_leave_out(html):
     """Pancreas: DSC of 0.8, 0.7 and 0 is 0.5 ± 0.436; surfaces of two cases 1.5 ± 0.71 mm."""
-    rows = {row[0]: row[1:] for row in Page(html).tables["summary"]}
-    assert rows["Measure"] == ["pancreas", "left kidney"]
-    dsc, kidney_dsc = rows["DSC"]
-    assert re.fullmatch(r"0.500 ± 0.436 0.\d{3} to 0.\d{3} median 0.700 \(0.350, 0.750\)", dsc)
-    assert kidney_dsc == "0.950"
-    assert rows["Recall"][0].startswith("0.413 ± 0.358 ")
-    assert rows["S2S mm"] == ["1.50 ± 0.71 1.00 to 2.00 median 1.50 (1.25, 1.75) without 1 case", "1.50"]
-    assert rows["HD95 mm"] == ["7.25 ± 0.00 7.25 to 7.25 median 7.25 (7.25, 7.25) without 1 case", "7.25"]
-    assert rows["Surface DSC 2 mm"][0].startswith("0.427 ± 0.370")
-    assert [
-        rows[f"Cases {state}"] for state in ("scored", "missed", "spurious", "both empty", "not labelled")
-    ] == [
-        ["2", "1"],
-        ["1", "0"],
-        ["0", "0"],
-        ["0", "1"],
-        ["0", "1"],
-    ]
+    heading, *rows = Page(html).tables["summary"]
+    pancreas, kidney = (dict(zip(heading, row, strict=True)) for row in rows)
+    assert pancreas == {
+        "Organ": "pancreas",
+        "DSC": "0.500 ± 0.436",
+        "Precision": "0.610 ± 0.000 without 1",
+        "Recall": "0.413 ± 0.358",
+        "S2S mm": "1.50 ± 0.71 without 1",
+        "HD95 mm": "7.25 ± 0.00 without 1",
+        "Surface DSC 2 mm": "0.427 ± 0.370",
+        "Cases": "2 scored, 1 missed",
+    }
+    assert (kidney["DSC"], kidney["Cases"]) == ("0.950", "1 scored, 1 both empty, 1 not labelled")
+
+
+def test_all_measures_come_with_intervals_medians_and_quartiles(html):
+    heading, *rows = Page(html).tables["measures"]
+    assert rows[0] == ["pancreas: 2 scored, 1 missed"]
+    dsc = dict(zip(heading, rows[1], strict=True))
+    assert re.fullmatch(r"0\.\d{3} to 0\.\d{3}", dsc.pop("95 % interval"))
+    assert dsc == {
+        "Measure": "DSC",
+        "Mean": "0.500",
+        "± std": "0.436",
+        "Median": "0.700",
+        "Quartiles": "0.350 to 0.750",
+        "Cases": "3",
+    }
+    assert [row[0] for row in rows[1:16]] == [row[0] for row in rows[17:]]
+    assert rows[17][1:] == ["0.950", "—", "—", "0.950", "0.950 to 0.950", "1"]
 
 
 def test_an_organ_without_any_number_has_dashes_in_the_summary(tmp_path):
     html = write(tmp_path / "r.html", [SCORES[4]])
-    assert {row[0]: row[1] for row in Page(html).tables["summary"]}["DSC"] == "—"
+    assert Page(html).tables["summary"][1][1] == "—"
 
 
 @pytest.mark.parametrize("convention", SurfaceConvention)
@@ -161,12 +183,12 @@ def test_it_says_what_a_surface_is_and_how_both_empty_counts(tmp_path, conventio
 def test_cases_stand_worst_first_and_numbers_beside_their_columns(html):
     heading, *rows = Page(html).tables["cases"]
     assert [row[:4] for row in rows] == [
-        ["case_c", "pancreas", "0.000", "missed"],
-        ["case_b", "pancreas", "0.700", "scored"],
-        ["case_a", "pancreas", "0.800", "scored"],
-        ["case_a", "left kidney", "0.950", "scored"],
-        ["case_b", "left kidney", "— not labelled", "not labelled"],
-        ["case_c", "left kidney", "— both empty", "both empty"],
+        ["case_c", "pancreas", "missed", "0.000"],
+        ["case_b", "pancreas", "scored", "0.700"],
+        ["case_a", "pancreas", "scored", "0.800"],
+        ["case_a", "left kidney", "scored", "0.950"],
+        ["case_b", "left kidney", "not labelled", "— not labelled"],
+        ["case_c", "left kidney", "both empty", "— both empty"],
     ]
     assert dict(zip(heading, rows[2], strict=True)) == {
         "Case": "case_a",
@@ -215,8 +237,8 @@ def test_nothing_is_fetched(html):
     links = [
         value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")
     ]
-    assert len(links) == 2  # the empty icon and the picture
-    assert all(link.startswith("data:") for link in links)
+    assert sum(link.startswith("data:") for link in links) == 2  # the empty icon and the picture
+    assert all(link.startswith(("data:", "#")) for link in links)
     assert "://" not in html
     assert "url(" not in html
     assert "@import" not in html
@@ -227,9 +249,9 @@ def test_nothing_is_fetched(html):
 def test_what_was_given_cannot_become_markup(tmp_path):
     evil = "<script>alert('x')</script>\"&"
     scores = [replace(SCORES[0], case_id=evil), replace(SCORES[0], organ=evil)]
-    picture = CasePicture(case_id=evil, png=PNG, alt=evil)
+    shown = illustration(evil, evil, alt=evil, caption=evil)
     html = write(
-        tmp_path / "r.html", scores, title=evil, facts={evil: evil}, pictures=[picture], notes=[evil]
+        tmp_path / "r.html", scores, title=evil, facts={evil: evil}, illustrations=[shown], notes=[evil]
     )
     page = Page(html)
     assert [tag for tag, _ in page.tags].count("script") == 1  # ours
@@ -251,8 +273,11 @@ def test_a_reader_without_eyes_or_mouse_gets_along(html):
     assert [(picture["alt"], picture["width"], picture["height"]) for picture in pictures] == [
         ("Slices of case_c", "40", "30")
     ]
-    assert [attributes["role"] for tag, attributes in page.tags if tag == "svg"] == ["img", "img"]
-    assert sum(tag == "button" for tag, _ in page.tags) == len(page.tables["cases"][0])
+    plots = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
+    assert len(plots) == 2 + 4 + 2  # a bar per card, the measures, the volumes
+    buttons = sum(tag == "button" for tag, _ in page.tags)
+    assert buttons == len(page.tables["cases"][0]) + 1  # and one to enlarge the picture
     assert [attributes for tag, attributes in page.tags if "aria-sort" in attributes] == [
         {"scope": "col", "aria-sort": "ascending"}
     ]
@@ -269,16 +294,37 @@ def test_sorting_has_the_whole_number_and_nothing_for_a_gap(html):
 
 
 def test_a_report_without_pictures_and_notes_has_no_empty_sections(tmp_path):
-    html = write(tmp_path / "r.html", pictures=[], notes=[], facts={})
+    html = write(tmp_path / "r.html", illustrations=[], notes=[], facts={})
     assert 'id="pictures"' not in html
     assert 'class="note"' not in html
-    assert 'id="facts"' not in html
+    assert 'id="viewer"' not in html
+
+
+def test_a_shown_case_is_linked_from_its_rows_and_says_why_it_was_chosen(html):
+    assert html.count('<a href="#shown-0">case_c</a>') == 2
+    assert '<span class="rank">worst</span>' in html
+    assert "<figcaption>Contours</figcaption>" in html
+
+
+def test_the_viewer_travels_with_its_cases_and_its_licence(tmp_path):
+    scheme = LabelScheme.from_names({"pancreas": 1})
+    reduced = ReducedCase(scan="QUJD", truth="REVG", predicted="R0hJ", scheme=scheme, step_mm=(2.0, 2.0, 2.5))
+    shown = Illustration(case_id="case_c", rank="worst", viewer=reduced)
+    html = write(tmp_path / "r.html", illustrations=[shown])
+    [case] = json.loads(re.findall(r'id="viewer-data">(.*?)</script>', html, re.DOTALL)[0])
+    assert case["name"] == "case_c (worst)"
+    assert (case["scan"], case["truth"], case["predicted"]) == ("QUJD", "REVG", "R0hJ")
+    assert case["organs"] == [{"code": 1, "name": "pancreas", "colour": PALETTE[0]}]
+    packed = re.findall(r'id="viewer-script">(.*?)</script>', html, re.DOTALL)[0]
+    assert b"niivue" in gzip.decompress(b64decode(packed))
+    assert "BSD 2-Clause License" in html
+    assert "://" not in html
 
 
 def test_an_older_report_is_replaced(tmp_path):
     path = tmp_path / "report.html"
-    path.write_text("older")
-    assert "older" not in write(path)
+    path.write_text("yesterday's")
+    assert "yesterday's" not in write(path)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -300,13 +346,30 @@ def test_a_plot_has_a_dot_for_each_case_with_a_value():
     assert ">1 of 3 cases<" in svg
 
 
-def test_a_plot_of_distances_has_no_dot_for_a_missed_organ_and_marks_the_mean():
+def test_a_plot_of_distances_has_no_dot_for_a_missed_organ_and_marks_the_median():
     svg = score_plot(SCORES, measure="s2s_mm")
     (low, _), (high, _) = circles(svg, PALETTE[0])
     marks = [float(x) for x in re.findall(r'<path d="M([\d.]+) [\d.]+v38"', svg)]
     assert marks[0] == pytest.approx((low + high) / 2, abs=0.11)
     assert ">1.5</text>" in svg
     assert ">2 of 3 cases<" in svg
+
+
+def test_a_box_holds_the_middle_half_and_whiskers_leave_outliers_out():
+    """Of 0.1, 0.5, 0.6, 0.7, 0.8 the quartiles are 0.5 and 0.7; 0.1 lies more than 0.3 below the box."""
+    values = (0.1, 0.5, 0.6, 0.7, 0.8)
+    svg = score_plot([scored(f"case_{n}", "spleen", dsc) for n, dsc in enumerate(values)])
+    x = [place for place, _ in circles(svg, PALETTE[0])]
+    start, width = map(
+        float, re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)" height="34"', svg)[0]
+    )
+    assert (start, start + width) == pytest.approx((x[1], x[3]), abs=0.11)
+    whiskers = re.findall(
+        r'<path d="M([\d.]+) [\d.]+H([\d.]+)" stroke="currentColor" stroke-opacity=".55"', svg
+    )
+    assert [float(end) for pair in whiskers for end in pair] == pytest.approx(
+        [x[1], x[1], x[3], x[4]], abs=0.11
+    )
 
 
 def test_every_dot_lies_inside_its_plot():

@@ -1,0 +1,73 @@
+"""What a model says of itself, read from its header alone: no weights, no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from ct_attn.errors import UserError
+from ct_attn.labels import LabelScheme
+from ct_attn.prediction.postprocessing import Postprocessing, read_postprocessing
+from ct_attn.prediction.record import ModelUsed
+
+#: As :data:`ct_attn.checkpoint.FILE_NAME`, which can't be had without torch.
+MODEL_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """A model folder: its digest and recipe, what its codes mean, what was learnt for it afterwards.
+
+    ``fold`` was held out of its training on the manifest of ``manifest_digest``; None where
+    it doesn't say.
+    """
+
+    folder: Path
+    used: ModelUsed
+    scheme: LabelScheme
+    postprocessing: Postprocessing | None
+    fold: int | None = None
+    manifest_digest: str | None = None
+
+
+def read_model(folder: Path, *, postprocessing: bool = True) -> ModelFacts:
+    """The facts of the model in ``folder``.
+
+    Raises :class:`UserError` when there is none, or with ``postprocessing`` when what lies
+    beside it was learnt for another model. The weights are not looked at: loading does.
+    """
+    file = folder / MODEL_FILE if folder.is_dir() else folder
+    if not file.is_file():
+        raise UserError(
+            file,
+            expected="a trained model",
+            found="no such file",
+            remedy="give the model folder of a training run",
+        )
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            header = opened.metadata() or {}
+        recipe, provenance = json.loads(header["recipe"]), json.loads(header.get("provenance", "{}"))
+        scheme = LabelScheme.from_targets(recipe["targets"])
+        used = ModelUsed(
+            digest=header["digest"],
+            recipe=recipe["name"],
+            recipe_digest=f"sha256:{hashlib.sha256(header['recipe'].encode()).hexdigest()}",
+        )
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            file, expected="a whole model file", found=f"a damaged one ({error})", remedy="copy it again"
+        ) from error
+    learnt = read_postprocessing(file.parent, used.digest) if postprocessing else None
+    return ModelFacts(
+        folder=file.parent,
+        used=used,
+        scheme=scheme,
+        postprocessing=learnt,
+        fold=provenance.get("fold"),
+        manifest_digest=provenance.get("manifest_digest"),
+    )

@@ -1,0 +1,87 @@
+"""Manifests divided as the paper's cohorts were: by the same shares, by patient, seeded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ct_attn.datasets.pancreas_ct_splits import SEED
+from ct_attn.errors import UserError
+from ct_attn.folds import draw_folds, in_drawn_order
+from ct_attn.manifest import Case, Manifest
+
+#: One case in so many of the training side chooses the best epoch, which the paper does not say how it did.
+VALIDATION_SHARE = 10
+#: What the manifests of the synthetic cohort name as their source.
+PHANTOM = "ct-attn phantom"
+
+
+def divide(manifest: Manifest, path: Path, train_test: str) -> Manifest:
+    """The cases of ``manifest`` in ``path``, divided into training and test like ``train_test``.
+
+    ``120/30`` stands for four fifths: patients come in an order drawn from a fixed seed,
+    the first ones train. Of the training side about a tenth, fold 0, is for validation.
+    Paths are made absolute. Raises :class:`UserError` with too few patients.
+    """
+    cases_of: dict[str, list[Case]] = {}
+    for case in with_absolute_paths(manifest, path).cases:
+        cases_of.setdefault(case.patient_id, []).append(case)
+    n_train, n_test = (int(number) for number in train_test.split("/"))
+    n_patients = len(cases_of)
+    n_training = min(max(2, round(n_patients * n_train / (n_train + n_test))), n_patients - 1)
+    if n_training < 2:
+        raise UserError(
+            path, expected="three patients at least, two to train on and one to test on",
+            found=str(n_patients), remedy="give a manifest with more",
+        )  # fmt: skip
+    order = in_drawn_order(cases_of, seed=SEED)
+    training = [case for patient in order[:n_training] for case in cases_of[patient]]
+    test = [case for patient in order[n_training:] for case in cases_of[patient]]
+    folds = draw_folds(
+        {case.case_id: case.patient_id for case in training}, min(VALIDATION_SHARE, n_training), seed=SEED
+    )
+    return manifest.model_copy(
+        update={
+            "name": f"{manifest.name}, divided like {train_test}",
+            "training": tuple(
+                case.model_copy(update={"fold": folds[case.case_id]})
+                for case in sorted(training, key=lambda case: case.case_id)
+            ),
+            "test": tuple(
+                case.model_copy(update={"fold": None}) for case in sorted(test, key=lambda case: case.case_id)
+            ),
+        }
+    )
+
+
+def with_absolute_paths(manifest: Manifest, path: Path) -> Manifest:
+    """``manifest`` in ``path``, for a manifest elsewhere."""
+    root = path.parent.resolve()
+
+    def moved(case: Case) -> Case:
+        return case.model_copy(update={"image": str(root / case.image), "label": str(root / case.label)})
+
+    return manifest.model_copy(
+        update={"training": tuple(map(moved, manifest.training)), "test": tuple(map(moved, manifest.test))}
+    )
+
+
+def require_apart(source: Manifest, source_path: Path, target: Manifest, target_path: Path) -> None:
+    """Refuse a source that holds a scan of the target: what is tested must not have been trained on."""
+
+    def scans(manifest: Manifest, path: Path) -> dict[str, str]:
+        found = {str((path.parent / case.image).resolve()): case.case_id for case in manifest.cases}
+        return found | {case.image_digest: case.case_id for case in manifest.cases if case.image_digest}
+
+    ours, theirs = scans(source, source_path), scans(target, target_path)
+    shared = sorted({ours[scan] for scan in ours.keys() & theirs.keys()})
+    if shared:
+        raise UserError(
+            source_path, expected=f"no scan of {target_path}", found=f"{len(shared)}, {shared[0]} first",
+            remedy="give another --source",
+        )  # fmt: skip
+
+
+def describe(manifest: Manifest) -> str:
+    """Which data a figure comes from, in words for its table."""
+    drawn = " Drawings by a program, no patients: these figures say nothing of real scans."
+    return f"{manifest.name} ({manifest.source})." + (drawn if PHANTOM in manifest.source else "")

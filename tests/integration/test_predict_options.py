@@ -1,0 +1,100 @@
+"""Both real scans through every option of ``ct-attn predict``, with a tiny model."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ct_attn.scan_io import nifti
+from ct_attn.scan_io.scan import read_scan
+from tests.command import ct_attn
+from tests.models import make_tiny_model
+
+ORGANS = ("pancreas", "spleen", "kidney")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return [make_tiny_model(folder / str(seed), seed=seed) for seed in (0, 1)]
+
+
+@pytest.fixture(params=["abdomen_ct_3mm/ct.nii.gz", "abdomen_ct_dicom"])
+def scan(request, shared_data):
+    return shared_data / request.param
+
+
+def succeed(*arguments):
+    done = ct_attn("predict", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_real_scan_gets_every_output(scan, models, tmp_path):
+    out = tmp_path / "masks"
+    done = succeed("-m", models[0], "-i", scan, "-o", out, "--probabilities", "--attention", "--preview",
+                   "--statistics", "--filter", "largest+1ml")  # fmt: skip
+    name = scan.name.removesuffix(".nii.gz")
+    mask, scheme = nifti.read_mask(out / f"{name}.nii.gz")
+    volume = read_scan(scan)
+    assert mask.grid.is_same_as(volume.grid)
+    likely = [nib.load(out / f"{name}_probabilities" / f"{organ}.nii.gz") for organ in ORGANS]
+    total = sum(np.asarray(image.dataobj) for image in likely)
+    assert total.shape == volume.grid.shape
+    assert -1e-3 < total.min() <= total.max() < 1 + 1e-3
+    assert (out / f"{name}_attention" / "level1.nii.gz").is_file()
+    assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    with (out / "statistics.csv").open() as file:
+        rows = {row["organ"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["pancreas", "spleen", "kidney", "left_kidney", "right_kidney"]
+    for organ in ORGANS:
+        voxels = np.count_nonzero(mask.labels == scheme.codes[organ])
+        assert int(rows[organ]["voxels"]) == voxels
+        assert float(rows[organ]["volume_ml"]) == pytest.approx(
+            voxels * mask.grid.voxel_volume_mm3 / 1000, abs=1e-3
+        )
+    record = json.loads((out / f"{name}.json").read_text())
+    assert set(record["confidence"]) <= set(ORGANS)
+    assert {"mask", "preview", "attention/level1", "probabilities/spleen"} <= set(record["outputs"])
+    assert f"mask  {out / f'{name}.nii.gz'}" in done.stdout
+    assert (
+        "done before  1" in succeed("-m", models[0], "-i", scan, "-o", out, "--filter", "largest+1ml").stdout
+    )
+    assert ct_attn("status", "-i", scan, "-o", out, "-m", models[0]).returncode == 0
+    assert ct_attn("status", "-i", scan, "-o", out, "-m", models[1]).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--fast", "--tta", "--organs", "spleen"),
+        ("--backend", "torch", "--precision", "fp32", "--no-tta", "--memory", "2G", "--filter", "off"),
+        ("--device", "cpu", "--no-body-mask", "--num-parts", "2", "--part-id", "0"),
+    ],
+    ids=["fast and mirrored", "exact and bounded", "whole and in parts"],
+)
+def test_a_real_scan_gets_a_mask_with_every_way_to_compute(scan, models, tmp_path, options):
+    succeed("-m", models[0], "-i", scan, "-o", tmp_path / "mask.nii.gz", *options)
+    mask, scheme = nifti.read_mask(tmp_path / "mask.nii.gz")
+    assert mask.grid.is_same_as(read_scan(scan).grid)
+    assert not scheme.unknown_codes(mask.labels)
+    assert scheme.names == (("spleen",) if "--organs" in options else ORGANS)
+
+
+def test_both_real_scans_are_predicted_together_by_two_models(shared_data, models, tmp_path):
+    scans = [shared_data / "abdomen_ct_3mm" / "ct.nii.gz", shared_data / "abdomen_ct_dicom"]
+    succeed("-m", models[0], "-m", models[1], "-i", scans[0], "-i", scans[1], "-o", tmp_path)
+    for scan in scans:
+        name = scan.name.removesuffix(".nii.gz")
+        assert nifti.read_mask(tmp_path / f"{name}.nii.gz")[0].grid.is_same_as(read_scan(scan).grid)
+        assert len(json.loads((tmp_path / f"{name}.json").read_text())["models"]) == 2
+
+
+def test_a_memory_that_is_no_size_is_one_line(models, tmp_path):
+    done = ct_attn("predict", "-m", models[0], "-i", tmp_path, "-o", tmp_path / "out", "--memory", "much")
+    assert done.returncode == 2
+    assert "--memory much: expected a size such as 2G or 800M" in done.stderr

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ct_attn.inference.windows import choose_windows, overlap_voxels, plan_windows, take
+
+SIZES = st.tuples(*[st.integers(1, 300)] * 3)
+OVERLAPS = st.tuples(*[st.integers(0, 60)] * 3)
+
+
+def covered(plan) -> np.ndarray:
+    seen = np.zeros(plan.box, dtype=int)
+    for start in plan.starts:
+        seen[
+            tuple(slice(max(0, begin), begin + side) for begin, side in zip(start, plan.size, strict=True))
+        ] += 1
+    return seen
+
+
+@given(box=SIZES, overlap=OVERLAPS, most=st.integers(16**3, 4_000_000))
+def test_chosen_windows_cover_the_box_fit_and_overlap_as_asked(box, overlap, most):
+    plan = choose_windows(box, overlap, (16, 16, 16), most)
+    assert prod(plan.size) <= most
+    assert all(side % 16 == 0 for side in plan.size)
+    for axis in range(3):
+        begins = sorted({start[axis] for start in plan.starts})
+        side, length = plan.size[axis], box[axis]
+        assert begins[0] <= 0
+        assert begins[-1] + side >= length
+        for before, after in pairwise(begins):
+            assert before + side - after >= min(overlap[axis], side // 2)
+
+
+def test_every_voxel_of_the_box_is_covered():
+    plan = choose_windows((205, 190, 200), (80, 80, 48), (16, 16, 16), 3_000_000)
+    assert (covered(plan) > 0).all()
+
+
+def test_one_window_covers_the_plane_of_a_body_where_memory_allows():
+    plan = choose_windows((170, 122, 200), (80, 80, 48), (16, 16, 16), 3_600_000)
+    assert plan.size == (176, 128, 128)
+    assert len(plan.starts) == 2
+
+
+def test_a_whole_volume_is_one_window_where_it_fits():
+    plan = choose_windows((170, 122, 200), (80, 80, 48), (16, 16, 16), 10_000_000)
+    assert plan.starts == ((-3, -3, -4),)
+
+
+def test_windows_are_no_smaller_than_the_trainings_patch_unless_memory_is_short():
+    box, least = (197, 150, 200), (160, 160, 96)
+    enough = choose_windows(box, (80, 80, 48), (16, 16, 16), 3_600_000, least)
+    assert all(
+        side >= min(short, length) for side, short, length in zip(enough.size, least, box, strict=True)
+    )
+    assert prod(choose_windows(box, (80, 80, 48), (16, 16, 16), 300_000, least).size) <= 300_000
+
+
+def test_where_nothing_fits_the_smallest_windows_are_taken():
+    assert prod(choose_windows((100, 100, 100), (8, 8, 8), (16, 16, 16), 1).size) == 16**3
+
+
+def test_windows_come_by_rising_slice():
+    plan = plan_windows((40, 30, 50), (16, 16, 16), (8, 8, 8))
+    slices = [start[2] for start in plan.starts]
+    assert slices == sorted(slices)
+
+
+@pytest.mark.parametrize(("share", "voxels"), [(0.5, (48, 48, 32)), (0.0, (0, 0, 0)), (0.25, (24, 24, 16))])
+def test_overlap_in_voxels_is_that_of_the_training_patch(share, voxels):
+    assert overlap_voxels((96, 96, 64), share) == voxels
+
+
+def test_beyond_the_image_a_window_holds_zeros():
+    image = np.ones((4, 5, 6), dtype=np.float32)
+    window = take(image, (-2, 1, 3), (8, 8, 8))
+    assert window.sum() == 4 * 4 * 3
+    assert (window[2:6, :4, :3] == 1).all()
