@@ -111,9 +111,6 @@ class SegmentationModule(LightningModule):
         )
         if self.recipe.training.best_by == "loss":
             loss = self.loss(logits[None], case["label"][0], case["known"])
-<<<<<<< HEAD
-            self.log("validation_loss", loss, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
-=======
             self.log(
                 "validation_loss",
                 loss,
@@ -122,7 +119,6 @@ class SegmentationModule(LightningModule):
                 batch_size=1,
                 sync_dist=self.trainer.world_size > 1,
             )
->>>>>>> variants
         labels = class_logits(logits, self.recipe.loss).argmax(0).to(torch.uint8)
         known = case["known"][0, 1:].tolist()
         dsc, s2s_mm = score_labels(labels, case["label"][0, 0], known, case["spacing_mm"][0].tolist())

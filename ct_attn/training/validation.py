@@ -49,20 +49,16 @@ def share_of(n_cases: int, *, rank: int, n_processes: int) -> list[int]:
 
 
 def score_labels(
-    predicted: Tensor, truth: Tensor, known: Sequence[bool], spacing_mm: tuple[float | None, ...]
+    predicted: Tensor, truth: Tensor, known: Sequence[bool], spacing_mm: Spacing3
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """DSC and S2S in mm of the classes 1, 2, ... of ``predicted`` and ``truth`` [I, J, K].
 
-    ``known``: whether the case labels each of these classes in full; nan where not. Where
-    ``spacing_mm`` lacks a step (of slices, whose scans keep their own), S2S is nan.
+    ``known``: whether the case labels each of these classes in full; nan where not.
+    ``spacing_mm``: of the case's working grid.
     """
     dsc = dsc_per_class(predicted, truth, len(known) + 1)
     found, true = predicted.cpu().numpy(), truth.cpu().numpy()
-    steps_mm = [step for step in spacing_mm if step is not None]
-    s2s = [nan] * len(known)
-    if len(steps_mm) == 3:
-        spacing = (steps_mm[0], steps_mm[1], steps_mm[2])
-        s2s = [_s2s_mm(found == code, true == code, spacing) for code in range(1, len(known) + 1)]
+    s2s = [_s2s_mm(found == code, true == code, spacing_mm) for code in range(1, len(known) + 1)]
     return (
         tuple(value if fully else nan for value, fully in zip(dsc, known, strict=True)),
         tuple(value if fully else nan for value, fully in zip(s2s, known, strict=True)),

@@ -48,9 +48,7 @@ class KeepWorst(Callback):
         prepared = self.validation[case.number]
         low, high = self.recipe.preprocessing.hu_window
         hu = prepared["image"][0].float().numpy() * (high - low) + low
-        # Of slices the step across is the scan's own, which a picture can do without.
-        steps_mm = [step or 1.0 for step in self.recipe.preprocessing.spacing_mm]
-        grid = Grid(shape=hu.shape, affine=np.diag([*steps_mm, 1.0]))
+        grid = Grid(shape=hu.shape, affine=np.diag([*prepared["spacing_mm"].tolist(), 1.0]))
         png = case_picture(
             Volume(hu=hu, grid=grid),
             Mask(labels=prepared["label"][0].numpy(), grid=grid),
