@@ -1,17 +1,28 @@
-"""Draws the pictures of the documents from a finished demo: python docs/make_pictures.py demo/"""
+"""Draws the pictures of the documents.
+
+python docs/make_pictures.py attention demo/       from a finished demo
+python docs/make_pictures.py report report.html    from any report of an evaluation, with Chromium
+"""
 
 from __future__ import annotations
 
 import sys
+import tempfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ct_attn.inference.predictor import Predictor
 from ct_attn.preprocessing import canonical_axes
 from ct_attn.scan_io import nifti
 from ct_attn.volume import Grid
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the tests' browser
+
+from tests.browser import Page, open_browser
 
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -48,6 +59,39 @@ def draw_attention(demo: Path, case: str) -> Figure:
     return figure
 
 
+def photograph(report: Path) -> None:
+    """The head of the report, two of its cases, its viewer, and how it looks on a phone in the dark."""
+    with tempfile.TemporaryDirectory() as folder, open_browser(Path(folder) / "profile") as page:
+        page.show_as(1180, 1060)
+        page.open(report)
+        keep(page.screenshot(), "report_summary")
+        page.run("document.getElementById('pictures').scrollIntoView()")
+        keep(page.screenshot(), "report_cases")
+        page.show_as(1180, 640)
+        open_viewer(page)
+        keep(page.screenshot(), "report_viewer")
+        page.show_as(390, 800, dark=True)
+        page.open(report)
+        keep(page.screenshot(), "report_phone")
+
+
+def open_viewer(page: Page) -> None:
+    page.run("document.getElementById('viewer-open').click()")
+    page.wait_for("document.getElementById('viewer-place').innerText.includes('HU')")
+    page.run("document.getElementById('viewer').scrollIntoView()")
+    page.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def keep(png: bytes, name: str) -> None:
+    """A PNG of 256 colours, which is a third of the size."""
+    image = Image.open(BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    image.save(PICTURES / f"{name}.png", optimize=True)
+
+
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
-    draw_attention(Path(sys.argv[1]), "phantom_1_t003").savefig(PICTURES / "attention.png", dpi=80)
+    what, source = sys.argv[1], Path(sys.argv[2])
+    if what == "report":
+        photograph(source)
+    else:
+        draw_attention(source, "phantom_1_t003").savefig(PICTURES / "attention.png", dpi=80)
