@@ -33,8 +33,9 @@ from ct_attn.device import channels_last, choose_precision
 from ct_attn.losses import LossConfig, SegmentationLoss
 from ct_attn.network.build import build_network
 from ct_attn.preprocessing import PreprocessingConfig, prepare, prepare_mask
-from ct_attn.recipe import Recipe, TrainingConfig
+from ct_attn.recipe import Recipe
 from ct_attn.scan_io import nifti
+from ct_attn.training_config import TrainingConfig
 
 RESULTS = Path(__file__).parent / "results"
 ORGANS = ("pancreas", "spleen", "left_kidney", "right_kidney")

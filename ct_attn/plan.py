@@ -20,10 +20,11 @@ from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import build_network
 from ct_attn.network.memory import activation_bytes_per_voxel, training_bytes
 from ct_attn.preprocessing import PreprocessingConfig, canonical_axes
-from ct_attn.recipe import OptimizerConfig, Recipe, TrainingConfig
+from ct_attn.recipe import Recipe
 from ct_attn.scan_io import nifti
 from ct_attn.scan_io.scan import read_scan
 from ct_attn.training.cases import locate
+from ct_attn.training_config import OptimizerConfig, TrainingConfig
 from ct_attn.volume import Shape3, Spacing3, require_same_grid
 
 #: The paper's working grid; a scan that is coarser along an axis keeps its own spacing there.

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ct_attn.recipe import AugmentationConfig
+from ct_attn.training_config import AugmentationConfig
 from ct_attn.volume import Shape3
 
 #: Slices that are sampled at a time.

@@ -22,8 +22,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ct_attn import atomic
 from ct_attn.checkpoint import Checkpoint, save_checkpoint, saved_digest
 from ct_attn.errors import UserError
-from ct_attn.recipe import Recipe, TrainingConfig
+from ct_attn.recipe import Recipe
 from ct_attn.training.optimisation import make_plateau
+from ct_attn.training_config import TrainingConfig
 
 
 class Written(Protocol):

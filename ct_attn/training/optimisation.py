@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import (
 )
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ct_attn.recipe import OptimizerConfig, TrainingConfig
+from ct_attn.training_config import OptimizerConfig, TrainingConfig
 
 
 def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:

@@ -20,7 +20,8 @@ from ct_attn.checkpoint import (
 from ct_attn.errors import UserError
 from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
 from ct_attn.network.build import build_network
-from ct_attn.recipe import OptimizerConfig, Recipe, TrainingConfig
+from ct_attn.recipe import Recipe
+from ct_attn.training_config import OptimizerConfig, TrainingConfig
 
 RECIPE = Recipe(
     name="tiny",

@@ -11,7 +11,8 @@ from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
 from ct_attn.network.build import build_network
 from ct_attn.network.monai_attention_unet import MonaiAttentionUNet
 from ct_attn.network.unet import UNet, UNetConfig
-from ct_attn.recipe import AugmentationConfig, Recipe, parse_recipe, read_recipe, write_recipe
+from ct_attn.recipe import Recipe, parse_recipe, read_recipe, write_recipe
+from ct_attn.training_config import AugmentationConfig
 
 PHANTOM = Path(__file__).resolve().parents[2] / "pipelines" / "phantom"
 DEMO = Path(ct_attn.__file__).parent / "demo_recipe.yaml"

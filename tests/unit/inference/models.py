@@ -12,7 +12,8 @@ from ct_attn.inference.backends.backend import OutOfMemoryError
 from ct_attn.network.build import build_network
 from ct_attn.network.configs import AttentionUNetConfig
 from ct_attn.preprocessing import PreprocessingConfig
-from ct_attn.recipe import InferenceConfig, Recipe, TrainingConfig
+from ct_attn.recipe import InferenceConfig, Recipe
+from ct_attn.training_config import TrainingConfig
 
 SIDED = {organ: (organ,) for organ in ("left_kidney", "right_kidney")}
 

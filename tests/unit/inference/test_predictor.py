@@ -13,7 +13,8 @@ from ct_attn.network.attention_unet import AttentionUNetConfig
 from ct_attn.network.build import build_network
 from ct_attn.network.configs import UNetConfig
 from ct_attn.preprocessing import PreprocessingConfig, prepare
-from ct_attn.recipe import InferenceConfig, Recipe, TrainingConfig
+from ct_attn.recipe import InferenceConfig, Recipe
+from ct_attn.training_config import TrainingConfig
 from ct_attn.volume import Volume
 from tests.unit.grids import SOME_CODES, grid_of, voxel_centres_mm
 

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.transforms import Affine
 
-from ct_attn.recipe import AugmentationConfig
 from ct_attn.training.augmentation import (
     SLAB,
     IntensityChanges,
@@ -22,6 +21,7 @@ from ct_attn.training.augmentation import (
     sample_linearly,
     sample_nearest,
 )
+from ct_attn.training_config import AugmentationConfig
 
 SQUARE = (1.0, 1.0)
 

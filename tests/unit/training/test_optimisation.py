@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ct_attn.recipe import OptimizerConfig, TrainingConfig
 from ct_attn.training.optimisation import make_average, make_optimizer, make_plateau, make_schedule
+from ct_attn.training_config import OptimizerConfig, TrainingConfig
 
 
 def rates(epochs=4, batches=5, **optimizer):

@@ -8,8 +8,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from ct_attn.preprocessing import PreprocessingConfig
-from ct_attn.recipe import AugmentationConfig, Recipe, TrainingConfig
+from ct_attn.recipe import Recipe
 from ct_attn.training.patches import PatchDataset, draw_voxel, patch_start
+from ct_attn.training_config import AugmentationConfig, TrainingConfig
 from tests.unit.training.cached_cases import cached_case
 
 SIZE = (32, 32, 16)
