@@ -143,7 +143,7 @@ def train(
 def _record(recipe: Recipe, manifest_path: Path, fold: int, launch: Launch) -> dict[str, str | int]:
     return {
         "version": __version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a plain string: the state is read as such only
         "manifest_digest": file_digest(manifest_path),
         "fold": fold,
         "processes": launch.n_processes,

@@ -24,7 +24,8 @@ def progress_picture(rows: Sequence[Mapping[str, float]], targets: Sequence[str]
     ``dsc_<target>`` and ``s2s_mm_<target>`` where the epoch was validated. The same rows
     give the same bytes.
     """
-    figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
+    figure = Figure(figsize=SIZE_INCHES, dpi=DPI)
+    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.08, top=0.9, hspace=0.35, wspace=0.15)
     figure.suptitle(title, fontsize=11)
     panels = figure.subplots(2, 2)
     colours = colour_of(targets)

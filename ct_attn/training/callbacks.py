@@ -199,6 +199,7 @@ class SaveState(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.save_checkpoint(self.file)
         self._write_following(trainer)
+        trainer.strategy.barrier("the files of an epoch")  # nobody leaves while the first one writes
 
     def _write_following(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero:

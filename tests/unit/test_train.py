@@ -59,6 +59,15 @@ def test_the_log_has_the_loss_of_every_epoch_and_dsc_of_every_validation(finishe
         assert float(row["dsc"]) == pytest.approx(mean, abs=1e-6)
 
 
+def test_the_log_has_s2s_in_mm_where_an_organ_was_found(finished_run):
+    with (finished_run / "log.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["dsc"]]
+    organs = ("pancreas", "spleen", "kidney")
+    found = [(float(row[f"dsc_{o}"]), float(row[f"s2s_mm_{o}"])) for row in rows for o in organs]
+    assert any(dsc > 0 for dsc, _ in found)
+    assert all(0 < s2s_mm < 500 for dsc, s2s_mm in found if dsc > 0)
+
+
 def test_the_model_kept_is_the_one_with_the_best_validation_dsc(finished_run):
     with (finished_run / "log.csv").open() as file:
         dsc = [float(row["dsc"]) for row in csv.DictReader(file) if row["dsc"]]

@@ -67,7 +67,7 @@ def test_means_leave_out_what_has_no_value():
 
 
 def test_the_worst_case_comes_first_and_one_without_a_score_not_at_all():
-    ordered = worst_first([case(0, 0.9, nan), case(1, 0.2, 0.4), case(2, nan, nan), case(3, 0.3, 0.3)])
+    ordered = worst_first([case(0, 0.9, nan), case(1, 0.25, 0.5), case(2, nan, nan), case(3, 0.375, 0.375)])
     assert [one.case_id for one in ordered] == ["case_1", "case_3", "case_0"]
 
 
