@@ -56,7 +56,7 @@ class StopOnNonFinite(Callback):
             everywhere = finite
         if everywhere:
             return
-        mine = None if finite else self._tell(trainer, float(loss) * self.accumulate)
+        mine = None if finite else self._tell(trainer, float(loss.detach()) * self.accumulate)
         found = next(batch for batch in gathered(mine) if batch is not None)
         if not trainer.is_global_zero:
             raise SystemExit(0)  # the first process says it

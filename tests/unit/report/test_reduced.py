@@ -59,11 +59,11 @@ def test_an_organ_stays_where_it_is_in_the_patient():
     _, mask, reduced = case(shape, max_voxels=9_000, spleen=spleen)
     small = unpacked(reduced.truth)
     assert prod(small.shape) <= 9_000 < prod(shape)
-    for axis in range(3):
-        assert max(reduced.step_mm) < 2 * max(mask.grid.spacing_mm), axis
+    assert max(reduced.step_mm) < 2 * max(mask.grid.spacing_mm)
     here = small.affine[:3, :3] @ np.argwhere(np.asarray(small.dataobj)).mean(axis=0) + small.affine[:3, 3]
     there = mask.grid.to_mm(np.argwhere(mask.labels).mean(axis=0))
-    assert np.linalg.norm(here - there) < 0.6
+    # Its faces move to those of the nearest blocks.
+    assert np.linalg.norm(here - there) < np.linalg.norm(reduced.step_mm) / 2
 
 
 def test_the_same_case_gives_the_same_bytes():

@@ -45,7 +45,9 @@ def test_thinned_labels_are_labels_that_were_there():
         (("training.freeze=[encoder]",), [{"encoder"}] * 3),
         (
             ("training.first_stage={epochs: 2}",),
-            [{"encoder", "center", "pools", "decoder", "raisers", "heads", "fuse", "highways"}] * 2 + [set()],
+            [{"encoder", "center", "pools", "decoder", "raisers", "heads", "stage_heads", "fuse", "highways"}]
+            * 2
+            + [set()],
         ),
         (
             (
@@ -53,7 +55,17 @@ def test_thinned_labels_are_labels_that_were_there():
                 "training.freeze=[encoder.0]",
             ),
             [
-                {"encoder", "encoder.0", "center", "pools", "raisers", "gating", "gates", "highways"},
+                {
+                    "encoder",
+                    "encoder.0",
+                    "center",
+                    "pools",
+                    "raisers",
+                    "gating",
+                    "gates",
+                    "highways",
+                    "stage_heads",
+                },
                 {"encoder.0"},
                 {"encoder.0"},
             ],

@@ -268,8 +268,9 @@ def test_slices_come_with_their_neighbours_and_labels_of_their_own(noise, plane,
         assert (patch["label"].numpy() == image[inner] % 3).all()
 
 
-def test_slices_are_changed_in_plane_only_and_keep_their_values_apart(noise):
-    case, _ = noise
+def test_slices_are_changed_in_plane_only(tmp_path):
+    image = np.broadcast_to(np.arange(1, 10, dtype=np.float32), (24, 24, 9))
+    case = cached_case(tmp_path, image=image, label=np.zeros(image.shape), known=(True, True, True))
     blurred = AugmentationConfig(
         affine_probability=0,
         intensity_probability=0,
@@ -277,13 +278,13 @@ def test_slices_are_changed_in_plane_only_and_keep_their_values_apart(noise):
         blur_voxels=3,
         low_resolution=1,
     )
-    changes = sliced("axial", 3, (16, 16, 1), augmentation=blurred)
     plain = PatchDataset([case], sliced("axial", 3, (16, 16, 1)), epoch=0)[0]["image"]
+    changes = sliced("axial", 3, (16, 16, 1), augmentation=blurred)
     changed = PatchDataset([case], changes, epoch=0)[0]["image"]
-    assert changed.shape == plain.shape
-    assert not torch.allclose(changed, plain)
-    means = plain.mean(dim=(0, 1, 2)), changed.mean(dim=(0, 1, 2))
-    assert torch.allclose(*means, rtol=0.35)  # nothing leaks into what is beyond the slices
+    there = plain[0, 0, 0] > 0  # the outermost slices have neighbours beyond the scan
+    share = (changed / plain)[..., there]
+    assert not torch.allclose(changed, plain)  # towards the border, beyond which there is nothing
+    assert torch.allclose(share, share[..., :1].expand_as(share), atol=1e-3)
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
