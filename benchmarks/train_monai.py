@@ -157,7 +157,8 @@ def predict(manifest: Path, model: Path, output: Path) -> None:
             ),
         ]
     )  # fmt: skip
-    for case in DataLoader(Dataset(cases(manifest)["test"], transforms)):
+    scans = [{"image": case["image"]} for case in cases(manifest)["test"]]
+    for case in DataLoader(Dataset(scans, transforms)):
         case["pred"] = predicted(net, case["image"])
         for one in decollate_batch(case):
             back(one)
