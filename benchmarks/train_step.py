@@ -308,7 +308,13 @@ def compared(options: argparse.Namespace, device: torch.device) -> dict[str, Any
             scores[name].append(validated(network, validation, recipe, device))
             print(f"{name}, seed {seed}: {scores[name][-1]}", file=sys.stderr, flush=True)
     means = {name: statistics.fmean(statistics.fmean(dsc) for dsc in own) for name, own in scores.items()}
-    return {"steps": options.dsc_steps, "seeds": len(options.dsc_seeds), "per_seed": scores, "mean": means}
+    return {
+        "steps": options.dsc_steps,
+        "seeds": len(options.dsc_seeds),
+        "cases": [len(training), len(validation)],
+        "per_seed": scores,
+        "mean": means,
+    }
 
 
 def short_recipe(seed: int, steps: int) -> Recipe:
@@ -387,8 +393,8 @@ def dsc_lines(dsc: dict[str, Any] | None) -> Iterator[str]:
         return
     yield ""
     yield (
-        f"Mean DSC on the validation cases after {dsc['steps']} steps on the same patches at 4 mm, from the "
-        f"same weights, mean of {dsc['seeds']} seeds:"
+        f"Mean DSC on {dsc['cases'][1]} whole validation cases after {dsc['steps']} steps on the same "
+        f"patches of {dsc['cases'][0]} cases at 4 mm, from the same weights; seeds: {dsc['seeds']}."
     )
     yield ""
     for name, mean in dsc["mean"].items():
