@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -105,12 +106,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(
 
     def fill_then_save(self, trainer, pl_module):
         if trainer.current_epoch == 2:
-            with ballast.open("wb") as file:
-                try:
-                    while True:
-                        file.write(bytes(4096))
-                        file.flush()
-                except OSError:
+            with ballast.open("wb", buffering=0) as file, suppress(OSError):
+                while file.write(bytes(4096)):
                     pass
         save(self, trainer, pl_module)
 

@@ -40,9 +40,11 @@ def finished_run(tiny_manifest, tmp_path_factory):
 
 
 def test_a_run_leaves_model_recipe_record_log_and_state(finished_run):
-    made = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*") if path.is_file()}
+    files = (path.relative_to(finished_run) for path in finished_run.rglob("*") if path.is_file())
+    made = {path.as_posix() for path in files if path.parts[0] != "tensorboard"}
     assert made == {
-        "model/model.safetensors", "recipe.yaml", "run.json", "log.csv", "report.html", "state.ckpt",
+        "model/model.safetensors", "recipe.yaml", "run.json", "log.csv", "report.html", "progress.png",
+        "state.ckpt", "state.previous.ckpt",
     }  # fmt: skip
 
 
