@@ -165,6 +165,7 @@ def write_failure(case: Case, error: Exception) -> str:
     """Write down why ``case`` failed, and say it in a line. A disk that takes no more is passed over."""
     cause = describe(error)
     with suppress(OSError):  # the line below tells it all the same
+        remove_partial(case)
         write_json(FailureRecord(cause=without_path(cause, case), version=__version__), case.files.failure)
     return cause if case.scan.path.name in cause else f"{case.scan.path}: {cause}"
 
@@ -185,7 +186,7 @@ def without_path(text: str, case: Case) -> str:
 def remove_partial(case: Case) -> None:
     """Remove what a killed process left of this case's files before their last byte was written."""
     files = case.files
-    for target in (files.mask, files.record, files.of_kind(PREVIEW)):
+    for target in (files.mask, files.record, files.failure, files.of_kind(PREVIEW)):
         for partial in target.parent.glob(f".partial-*-{target.name}"):
             partial.unlink(missing_ok=True)
     for kind in ("probabilities", "attention"):
