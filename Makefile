@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # The PyTorch build to install. pip's default brings CUDA on Linux; README says how
 # to choose another, for example TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# A test process takes one core and up to 3 GB.
+TEST_PROCESSES ?= 2
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -29,7 +31,7 @@ test: $(STAMP) ## formatting, lint, types, import contracts, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict ct_attn
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 format: $(STAMP) ## rewrite the sources as ruff would
 	$(BIN)/ruff format .

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from rich.progress import Progress
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Test processes share the cores, and threads that wait for each other's cost them much.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.cohorts import make_tiny_cohort
 
