@@ -97,7 +97,7 @@ def test_slices_of_another_plane_train_and_predict(plane, tiny_manifest, tmp_pat
         ("report_2d", "slices.neighbours=4", "expected an odd number"),
         ("report_2d", "slices.plane=oblique", "'axial', 'coronal' or 'sagittal'"),
         ("report_2d", "slices=null", "add a section slices, or take dims 3"),
-        ("slides_3d", "network.dims=2", "kernel_size"),
+        ("slides_3d", "network.dims=2", "(one per axis)"),
         ("slides_3d", "slices={}", "slices need a network with dims: 2"),
         ("report_2d", "preprocessing.spacing_mm=[2,2,2]", "expected null"),
         ("report_2d", "training.patch_size=[250,256,1]", "multiple of 8"),
