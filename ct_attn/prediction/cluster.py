@@ -7,6 +7,7 @@ models and the outputs under the same paths.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -162,7 +163,9 @@ def _client(cluster: str, workers: int) -> Iterator[Client]:
     import dask  # noqa: PLC0415 - an extra
     from distributed import Client  # noqa: PLC0415
 
-    settings = {"distributed.scheduler.allowed-failures": RETRIES}
+    # Workers that stop tell of lost connections with tracebacks; what matters is said here.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    settings = {"distributed.scheduler.allowed-failures": RETRIES, "logging.distributed": "critical"}
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         try:
