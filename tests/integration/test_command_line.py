@@ -197,7 +197,7 @@ def test_an_unknown_key_in_a_recipe_is_one_line_with_file_and_line(road, tmp_pat
 def test_wrong_label_codes_are_one_line(road, tmp_path):
     masks = tmp_path / "masks"
     masks.mkdir()
-    for path in (road / "masks").iterdir():
+    for path in (road / "masks").glob("*.nii.gz"):
         mask, scheme = nifti.read_mask(path)
         mask.labels[0, 0, 0] = 77
         nifti.write_mask(mask, masks / path.name, scheme=scheme)
