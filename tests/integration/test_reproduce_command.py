@@ -63,8 +63,8 @@ def test_every_published_row_and_spread_stands_there_with_ours_beside_it(made):
         about = (figure.method, figure.stage, figure.train_test, figure.organ, figure.metric)
         keys = ("method", "stage", "train_test", "organ", "metric")
         (row,) = [row for row in rows if tuple(row[key] for key in keys) == about]
-        assert number(row["published_mean"]) == pytest.approx(figure.mean, rel=1e-5)
-        assert number(row["published_std"]) == pytest.approx(figure.std, rel=1e-5)
+        for column, printed in (("published_mean", figure.mean), ("published_std", figure.std)):
+            assert number(row[column]) == (None if printed is None else pytest.approx(printed, rel=1e-5))
         assert (row["mean"] == "") == (row["note"] != "")
         if figure.table == "state-of-the-art":
             assert row["note"] == "another group's method"
@@ -104,7 +104,7 @@ def test_stages_are_what_they_are_called(made):
     whole = json.loads((made / "scores" / "ct150_120_30_unet" / "done.json").read_text())
     assert bft["model"] == whole["model"]
     assert test_cases("ct82_bft_unet") == test_cases("ct82_scr_unet") != test_cases("ct150_120_30_unet")
-    start, tuned = model("ct82_aft_unet_start"), model("ct82_aft_unet")
+    start, tuned = load_checkpoint(made / "runs" / "ct82_aft_unet_start"), model("ct82_aft_unet")
     assert start.provenance["manifest_digest"] == model("ct150_120_30_unet").provenance["manifest_digest"]
     assert tuned.provenance["init_from"].startswith("sha256:")
     assert "init_from" not in model("ct82_scr_unet").provenance
@@ -138,7 +138,8 @@ def test_a_second_run_computes_nothing_and_gives_the_same_tables(made, tiny_mani
 
 @pytest.mark.slow
 def test_without_a_source_its_rows_say_that_they_were_not_run(tiny_manifest, tmp_path):
-    done = reproduce(tiny_manifest, tmp_path / "out", "--only", "ct82_*_unet")
+    asked = [word for stage in ("bft", "aft", "scr") for word in ("--only", f"ct82_{stage}_unet")]
+    done = reproduce(tiny_manifest, tmp_path / "out", *asked)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir()] == ["ct82_scr_unet"]
     notes = {(row["method"], row["stage"], row["metric"]): row["note"] for row in rows_of(tmp_path / "out")}
