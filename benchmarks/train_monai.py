@@ -48,6 +48,7 @@ N_CLASSES = 4
 #: Patches of a step: of two scans, one crop each.
 SCANS, CROPS = 2, 1
 LEARNING_RATE = 1e-3
+WEIGHTS = "weights.pt"
 
 
 def cases(manifest: Path) -> dict[str, list[dict[str, str]]]:
@@ -94,7 +95,7 @@ def predicted(net: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
 
 
 def train(manifest: Path, output: Path, *, steps: int, validations: int, seed: int) -> None:
-    """``steps`` steps; of ``validations`` at equal intervals, the last at the end, the best is kept."""
+    """``steps`` steps; of ``validations`` on the way the best is kept; without any, the last."""
     set_determinism(seed)
     both = ("image", "label")
     crop = RandCropByPosNegLabeld(
@@ -122,12 +123,14 @@ def train(manifest: Path, output: Path, *, steps: int, validations: int, seed: i
         loss.backward()
         optimizer.step()
         print(f"step {step}, loss {loss.item():.4f}", flush=True)
-        if step * validations // steps > (step - 1) * validations // steps:
+        if validations and step * validations // steps > (step - 1) * validations // steps:
             dsc = validated(net, validation)
             print(f"validation DSC {dsc:.4f}", flush=True)
             if dsc > best:
                 best = dsc
-                torch.save(net.state_dict(), output / "best.pt")
+                torch.save(net.state_dict(), output / WEIGHTS)
+    if not validations:
+        torch.save(net.state_dict(), output / WEIGHTS)
 
 
 def validated(net: torch.nn.Module, cases: CacheDataset) -> float:
@@ -144,7 +147,7 @@ def validated(net: torch.nn.Module, cases: CacheDataset) -> float:
 def predict(manifest: Path, model: Path, output: Path) -> None:
     """A mask of every test case on its own grid."""
     net = network()
-    net.load_state_dict(torch.load(model / "best.pt", weights_only=True))
+    net.load_state_dict(torch.load(model / WEIGHTS, weights_only=True))
     net.eval()
     transforms = Compose(reading(("image",)))
     back = Compose(
@@ -171,7 +174,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("-m", "--model", type=Path)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--validations", type=int, default=1)
+    parser.add_argument("--validations", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
