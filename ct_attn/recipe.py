@@ -32,8 +32,9 @@ class InferenceConfig(StrictModel):
     precision: Precision = "auto"
     """As in training."""
     mirroring: bool = False
-    """Average with copies mirrored along R, A and S, the codes of paired organs swapped back; eight times
-    the work."""
+    """Average with copies mirrored along ``training.augmentation.flip_axes``, the codes of paired organs
+    swapped back; twice the work for each axis.
+    """
 
 
 class Recipe(StrictModel):

@@ -71,7 +71,9 @@ class Predictor:
         self.on_note = on_note
         self.preprocessing = _coarser(recipe) if options.fast else recipe.preprocessing
         mirroring = recipe.inference.mirroring if options.mirroring is None else options.mirroring
-        self._flips, self._mirrored = _flips(self.scheme if mirroring else None)
+        self._flips, self._mirrored = _flips(recipe) if mirroring else ([()], ())
+        if mirroring and len(self._flips) == 1:
+            on_note("trained without mirrored patches (augmentation.flip_axes): mirroring changes nothing")
         self._window_voxels = 0  # of the last plan
         #: What the networks computed for the last scan.
         self.computed_voxels = 0
@@ -318,18 +320,13 @@ def _coarser(recipe: Recipe) -> PreprocessingConfig:
     return recipe.preprocessing.model_copy(update={"spacing_mm": coarser})
 
 
-def _flips(scheme: LabelScheme | None) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
-    """All combinations of mirrored axes, and which class each becomes when R is mirrored; None: no axis.
+def _flips(recipe: Recipe) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+    """All combinations of mirrored axes, and which class each becomes when R is mirrored.
 
-    R is left alone where a target would become something the scheme has no code for.
+    Of the axes that training mirrored: no other copy looks like what the network has seen.
     """
-    axes: tuple[int, ...] = ()
-    mirrored: tuple[int, ...] = ()
-    if scheme is not None:
-        try:
-            mirrored, axes = mirrored_codes(scheme)[: len(scheme.names) + 1], (0, 1, 2)
-        except ValueError:
-            axes = (1, 2)
+    axes = sorted("RAS".index(axis) for axis in recipe.training.augmentation.flip_axes)
+    mirrored = mirrored_codes(recipe.label_scheme)[: recipe.n_classes] if 0 in axes else ()
     return [flip for count in range(len(axes) + 1) for flip in combinations(axes, count)], mirrored
 
 

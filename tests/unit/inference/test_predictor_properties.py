@@ -15,11 +15,19 @@ from ct_attn.inference.predictor import Predictor
 from ct_attn.network.configs import UNetConfig
 from ct_attn.preprocessing import PreprocessingConfig
 from ct_attn.recipe import InferenceConfig
+from ct_attn.training_config import AugmentationConfig, TrainingConfig
 from ct_attn.volume import Volume
 from tests.unit.grids import CODES, SOME_CODES, grid_of, oblique_grids, voxel_centres_mm
 from tests.unit.inference.models import SIDED, Fake, recipe, saved
 
 WINDOW_HU = (-1000.0, 1000.0)
+
+
+def flipping(*axes) -> TrainingConfig:
+    """The training of :func:`tests.unit.inference.models.recipe` with patches mirrored along ``axes``."""
+    return TrainingConfig(patch_size=(16, 16, 8), augmentation=AugmentationConfig(flip_axes=axes))
+
+
 #: All that is there is computed, in windows that are larger and smaller than the scans below.
 EVERYTHING = InferenceOptions(body_mask=False)
 
@@ -113,7 +121,12 @@ def test_mirrored_copies_swap_the_sides_back():
     grid = grid_of("LPS", size=(32, 30, 12), spacing_mm=(1.5, 1.7, 2))
     volume = Volume(hu=np.where(noise((32, 30, 12)) > 0, 800, -800).astype(np.int16), grid=grid)
     plain = predictor_of(sided, targets=SIDED)
-    mirrored = predictor_of(sided, InferenceOptions(body_mask=False, mirroring=True), targets=SIDED)
+    mirrored = predictor_of(
+        sided,
+        InferenceOptions(body_mask=False, mirroring=True),
+        targets=SIDED,
+        training=flipping("R", "A", "S"),
+    )
     before, after = plain.run(volume), mirrored.run(volume)
     assert set(np.unique(before.mask.labels)) == {0, 1, 2}
     assert (after.mask.labels != before.mask.labels).mean() < 1e-3
@@ -121,16 +134,25 @@ def test_mirrored_copies_swap_the_sides_back():
     assert len(mirrored.backends[0].shapes) == 8 * len(plain.backends[0].shapes)
 
 
-def test_a_scheme_with_one_kidney_is_never_mirrored_left_for_right():
-    one = predictor_of(
-        above(0.5),
-        InferenceOptions(body_mask=False, mirroring=True),
-        targets={"left": ("left_kidney",)},
-    )
-    plain = predictor_of(above(0.5), targets={"left": ("left_kidney",)})
+def test_only_axes_that_training_mirrored_are_mirrored():
     volume = Volume(hu=noise(), grid=grid_of(size=(30, 26, 18)))
-    assert np.array_equal(one.predict(volume).labels, plain.predict(volume).labels)
-    assert len(one.backends[0].shapes) == 4 * len(plain.backends[0].shapes)
+    plain = predictor_of(above(0.5))
+    plain.predict(volume)
+    for axes in ((), ("S",), ("A", "S")):
+        predictor = predictor_of(
+            above(0.5),
+            InferenceOptions(body_mask=False, mirroring=True),
+            training=flipping(*axes),
+        )
+        predictor.predict(volume)
+        assert len(predictor.backends[0].shapes) == 2 ** len(axes) * len(plain.backends[0].shapes)
+
+
+def test_mirroring_a_network_that_has_seen_no_mirrored_patient_is_said_to_change_nothing():
+    notes = []
+    Predictor([Fake(above(0.5))], recipe(), InferenceOptions(mirroring=True), on_note=notes.append)
+    assert len(notes) == 1
+    assert "flip_axes" in notes[0]
 
 
 def test_the_recipe_says_whether_to_mirror_and_the_user_may_overrule_it():
@@ -141,6 +163,7 @@ def test_the_recipe_says_whether_to_mirror_and_the_user_may_overrule_it():
             above(0.5),
             InferenceOptions(body_mask=False, mirroring=asked),
             inference=InferenceConfig(mirroring=True),
+            training=flipping("R", "A", "S"),
         )
         predictor.predict(volume)
         counts.append(len(predictor.backends[0].shapes))
