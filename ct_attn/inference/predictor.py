@@ -71,7 +71,10 @@ class Predictor:
         self.on_note = on_note
         self.preprocessing = _coarser(recipe) if options.fast else recipe.preprocessing
         mirroring = recipe.inference.mirroring if options.mirroring is None else options.mirroring
-        self._flips, self._mirrored = _flips(recipe) if mirroring else ([()], ())
+        self._flips: list[tuple[int, ...]] = [()]
+        self._mirrored: tuple[int, ...] = ()
+        if mirroring:
+            self._flips, self._mirrored = _flips(recipe)
         if mirroring and len(self._flips) == 1:
             on_note("trained without mirrored patches (augmentation.flip_axes): mirroring changes nothing")
         self._window_voxels = 0  # of the last plan
