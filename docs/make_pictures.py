@@ -60,13 +60,11 @@ def draw_attention(demo: Path, case: str) -> Figure:
 
 
 def photograph(report: Path) -> None:
-    """The head of the report, two of its cases, its viewer, and how it looks on a phone in the dark."""
+    """The head of the report, its viewer, and how it looks on a phone in the dark."""
     with tempfile.TemporaryDirectory() as folder, open_browser(Path(folder) / "profile") as page:
         page.show_as(1180, 1060)
         page.open(report)
         keep(page.screenshot(), "report_summary")
-        page.run("document.getElementById('pictures').scrollIntoView()")
-        keep(page.screenshot(), "report_cases")
         page.show_as(1180, 640)
         open_viewer(page)
         keep(page.screenshot(), "report_viewer")

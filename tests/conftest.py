@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ from tests.cohorts import make_tiny_cohort
 
 settings.register_profile("default", derandomize=True, max_examples=25, deadline=None)
 settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _memory_goes_back() -> Iterator[None]:
+    """A training in a test process doesn't keep its peak for all the tests that follow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ct_attn.train.keep_freed_memory", lambda: None)
+        yield
 
 
 @pytest.fixture

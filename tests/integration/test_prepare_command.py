@@ -159,7 +159,7 @@ def test_nothing_tells_who_when_or_where(prepared, download):
     told = said.stdout + said.stderr
     contents = [(name, content) for name, content in files_of(output).items()]
     texts = [told.encode(), *(gzip.decompress(c)[:4000] if n.endswith(".gz") else c for n, c in contents)]
-    secrets = (PATIENT_NAME, PATIENT_ID, "Doe", "20151124", "11-24-2015", str(download[0].parent), "63502")
+    secrets = (PATIENT_NAME, PATIENT_ID, "20151124", "11-24-2015", str(download[0].parent), "63502")
     for secret in secrets:
         assert not any(secret.encode() in text for text in texts), secret
         assert not any(secret in name for name, _ in contents), secret

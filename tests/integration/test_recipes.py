@@ -18,7 +18,8 @@ RECIPES = sorted(
 )
 SMALL = (
     "preprocessing.spacing_mm=[8,8,8]", "training.patch_size=[32,32,32]",
-    "training.epochs=1", "training.validate_every=1", "training.batches_per_epoch=2",
+    "training.epochs=1", "training.optimizer.warmup_epochs=0",
+    "training.validate_every=1", "training.batches_per_epoch=2",
 )  # fmt: skip
 #: A ResNet has the widths it has; the deep one is made shallow, or its training would need 3 GB.
 NARROW = {
