@@ -201,7 +201,7 @@ def ours(folder: Path, clock: Clock, *, name: str, cases: int = 1, **options: ob
     from ct_attn.scan_io.scan import read_scan
 
     clock.lap("imports")
-    predictor = Predictor.load(folder / "model", InferenceOptions(**options))  # type: ignore[arg-type]
+    predictor = Predictor.load(folder / "model", InferenceOptions(**options))  # type: ignore[arg-type] # fields by name
     clock.lap("loading the model")
     scan = folder / "scan.nii.gz"
     for case in range(cases):

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ct_attn import __version__
 from ct_attn.atomic import replacing
 from ct_attn.errors import UserError
-from ct_attn.model_file import FILE_NAME, FORMAT, digest_of, read_model_file
+from ct_attn.model_file import FILE_NAME, FORMAT, digest_of, read_header, read_model_file
 from ct_attn.network.build import build_network
 from ct_attn.network.segmenter import Segmenter
 from ct_attn.recipe import Recipe
@@ -80,9 +80,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> Path:
 def saved_digest(folder: Path) -> str | None:
     """The digest that the model in ``folder`` says it has; None where none can be read."""
     try:
-        with safe_open(folder / FILE_NAME, framework="pt") as opened:
-            return (opened.metadata() or {}).get("digest")
-    except (SafetensorError, OSError):
+        return read_header(folder / FILE_NAME)[1].get("digest")
+    except UserError:
         return None
 
 

@@ -45,6 +45,19 @@ def read_model_file(path: Path) -> ModelFile:
     Raises :class:`UserError` when it is missing, not written by this package, or
     changed since it was saved.
     """
+    file, header = read_header(path)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise damaged(file, error) from error
+    return _from_header(header, content, file)
+
+
+def read_header(path: Path) -> tuple[Path, dict[str, str]]:
+    """The file of the model in ``path`` and its header; the weights are not looked at.
+
+    Raises :class:`UserError` when it is missing or no whole safetensors file.
+    """
     file = path / FILE_NAME if path.is_dir() else path
     if not file.is_file():
         raise UserError(
@@ -55,13 +68,16 @@ def read_model_file(path: Path) -> ModelFile:
         )
     try:
         with safe_open(file, framework="numpy") as opened:  # checks that sizes and offsets fit
-            header = opened.metadata() or {}
-        content = file.read_bytes()
+            return file, opened.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            file, expected="a whole model file", found=f"a damaged one ({error})", remedy="copy it again"
-        ) from error
-    return _from_header(header, content, file)
+        raise damaged(file, error) from error
+
+
+def damaged(file: Path, error: Exception) -> UserError:
+    """What is said of a model file that cannot be read."""
+    return UserError(
+        file, expected="a whole model file", found=f"a damaged one ({error})", remedy="copy it again"
+    )
 
 
 #: Name, shape, torch's type and bytes.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations
 from math import prod
 from pathlib import Path
 
@@ -19,10 +18,11 @@ from ct_attn.inference.backends.choose import attention_backend, choose_backend
 from ct_attn.inference.blending import blended
 from ct_attn.inference.body import body_box, find_body
 from ct_attn.inference.memory import Need, need
+from ct_attn.inference.mirroring import mirrored_copies
 from ct_attn.inference.options import DEFAULTS, InferenceOptions, Prediction
 from ct_attn.inference.restore import Restorer
 from ct_attn.inference.windows import WindowPlan, choose_windows, overlap_voxels, plan_slices, plan_windows
-from ct_attn.labels import LabelScheme, mirrored_codes
+from ct_attn.labels import LabelScheme
 from ct_attn.model_file import ModelFile, read_model_file
 from ct_attn.preprocessing import Prepared, PreprocessingConfig, resampled, scaled, working_grid
 from ct_attn.recipe import Recipe
@@ -74,7 +74,7 @@ class Predictor:
         self._flips: list[tuple[int, ...]] = [()]
         self._mirrored: tuple[int, ...] = ()
         if mirroring:
-            self._flips, self._mirrored = _flips(recipe)
+            self._flips, self._mirrored = mirrored_copies(recipe)
         if mirroring and len(self._flips) == 1:
             on_note("trained without mirrored patches (augmentation.flip_axes): mirroring changes nothing")
         self._window_voxels = 0  # of the last plan
@@ -321,16 +321,6 @@ def _coarser(recipe: Recipe) -> PreprocessingConfig:
     steps = enumerate(recipe.preprocessing.spacing_mm)
     coarser = tuple(step * zoom if step is not None and axis in in_plane else step for axis, step in steps)
     return recipe.preprocessing.model_copy(update={"spacing_mm": coarser})
-
-
-def _flips(recipe: Recipe) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
-    """All combinations of mirrored axes, and which class each becomes when R is mirrored.
-
-    Of the axes that training mirrored: no other copy looks like what the network has seen.
-    """
-    axes = sorted("RAS".index(axis) for axis in recipe.training.augmentation.flip_axes)
-    mirrored = mirrored_codes(recipe.label_scheme)[: recipe.n_classes] if 0 in axes else ()
-    return [flip for count in range(len(axes) + 1) for flip in combinations(axes, count)], mirrored
 
 
 def _require_alike(first: ModelFile, other: ModelFile) -> None:

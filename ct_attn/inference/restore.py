@@ -65,7 +65,8 @@ class Restorer:
         whole = tuple(slice(0, size) for size in working.shape)
         self.box = whole if box is None else box
         self.mapping[:3, 3] -= [side.start for side in self.box]
-        self.size: Shape3 = tuple(side.stop - side.start for side in self.box)  # type: ignore[assignment]
+        i, j, k = (side.stop - side.start for side in self.box)
+        self.size: Shape3 = (i, j, k)
         #: How far a scan's voxel may lie beyond the box's outermost centres and still have their value.
         self.reach = np.array(
             [

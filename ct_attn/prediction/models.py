@@ -7,15 +7,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
-from ct_attn.errors import UserError
 from ct_attn.labels import LabelScheme
+from ct_attn.model_file import damaged, read_header
 from ct_attn.prediction.postprocessing import Postprocessing, read_postprocessing
 from ct_attn.prediction.record import ModelUsed
-
-#: As :data:`ct_attn.checkpoint.FILE_NAME`, which can't be had without torch.
-MODEL_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +35,8 @@ def read_model(folder: Path, *, postprocessing: bool = True) -> ModelFacts:
     Raises :class:`UserError` when there is none, or with ``postprocessing`` when what lies
     beside it was learnt for another model. The weights are not looked at: loading does.
     """
-    file = folder / MODEL_FILE if folder.is_dir() else folder
-    if not file.is_file():
-        raise UserError(
-            file,
-            expected="a trained model",
-            found="no such file",
-            remedy="give the model folder of a training run",
-        )
+    file, header = read_header(folder)
     try:
-        with safe_open(file, framework="numpy") as opened:
-            header = opened.metadata() or {}
         recipe, provenance = json.loads(header["recipe"]), json.loads(header.get("provenance", "{}"))
         scheme = LabelScheme.from_targets(recipe["targets"])
         used = ModelUsed(
@@ -58,10 +44,8 @@ def read_model(folder: Path, *, postprocessing: bool = True) -> ModelFacts:
             recipe=recipe["name"],
             recipe_digest=f"sha256:{hashlib.sha256(header['recipe'].encode()).hexdigest()}",
         )
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            file, expected="a whole model file", found=f"a damaged one ({error})", remedy="copy it again"
-        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(file, error) from error
     learnt = read_postprocessing(file.parent, used.digest) if postprocessing else None
     return ModelFacts(
         folder=file.parent,

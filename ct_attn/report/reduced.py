@@ -20,7 +20,7 @@ from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
 from ct_attn.labels import LabelScheme
-from ct_attn.volume import Grid, Mask, Volume
+from ct_attn.volume import Grid, Mask, Volume, bounding_box
 
 MARGIN_MM = 25
 HU_STEP = 4  # finer steps are noise, and noise is what makes the file large
@@ -69,17 +69,18 @@ def box_of_organs(
     masks: Sequence[NDArray[np.uint8]], spacing_mm: Sequence[float], margin_mm: float
 ) -> tuple[slice, ...]:
     """The box around all that ``masks`` [I, J, K] label, with a margin; the whole when that is nothing."""
-    box = []
-    for axis, step_mm in enumerate(spacing_mm):
-        others = tuple({0, 1, 2} - {axis})
-        present = np.flatnonzero(np.any([mask.any(axis=others) for mask in masks], axis=0))
-        margin = ceil(margin_mm / step_mm)
-        box.append(
-            slice(max(0, int(present[0]) - margin), min(masks[0].shape[axis], int(present[-1]) + 1 + margin))
-            if present.size
-            else slice(0, masks[0].shape[axis])
+    shape = masks[0].shape
+    boxes = [box for box in map(bounding_box, masks) if box is not None]
+    if not boxes:
+        return tuple(slice(0, size) for size in shape)
+    margins = [ceil(margin_mm / step_mm) for step_mm in spacing_mm]
+    return tuple(
+        slice(
+            max(0, min(side.start for side in sides) - margin),
+            min(size, max(side.stop for side in sides) + margin),
         )
-    return tuple(box)
+        for sides, margin, size in zip(zip(*boxes, strict=True), margins, shape, strict=True)
+    )
 
 
 def _factors(shape: Sequence[int], spacing_mm: Sequence[float], max_voxels: int) -> tuple[int, ...]:
