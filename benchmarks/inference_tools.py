@@ -193,7 +193,9 @@ def nnunet_plans() -> dict:
     }  # fmt: skip
 
 
-def ours(folder: Path, clock: Clock, *, name: str, cases: int = 1, **options: object) -> None:
+def ours(
+    folder: Path, clock: Clock, *, name: str, model: str = "model", cases: int = 1, **options: object
+) -> None:
     """What ``ct-attn predict`` does, for one scan or for several with one process."""
     from ct_attn.inference.options import InferenceOptions
     from ct_attn.inference.predictor import Predictor
@@ -201,7 +203,7 @@ def ours(folder: Path, clock: Clock, *, name: str, cases: int = 1, **options: ob
     from ct_attn.scan_io.scan import read_scan
 
     clock.lap("imports")
-    predictor = Predictor.load(folder / "model", InferenceOptions(**options))  # type: ignore[arg-type] # fields by name
+    predictor = Predictor.load(folder / model, InferenceOptions(**options))  # type: ignore[arg-type] # fields by name
     clock.lap("loading the model")
     scan = folder / "scan.nii.gz"
     for case in range(cases):
@@ -230,6 +232,7 @@ TOOLS = {
     "fp32": lambda folder, clock: ours(folder, clock, name="fp32", precision="fp32"),
     "fast": lambda folder, clock: ours(folder, clock, name="fast", fast=True),
     "torch": lambda folder, clock: ours(folder, clock, name="torch", backend="torch"),
+    "slices": lambda folder, clock: ours(folder, clock, name="slices", model="model_slices"),
     "folder": lambda folder, clock: ours(folder, clock, name="folder", cases=10),
 }
 

@@ -1,194 +1,145 @@
-"""Networks side by side on the synthetic cohort: same data, steps, seeds and recipe.
+"""What attention buys on the synthetic cohort: a queue of trainings of equal time, and what came of them.
 
     python benchmarks/study.py -o runs/study
 
-trains every network of ``NETWORKS`` with every seed, predicts the test cases and scores
-them, all through ``ct-attn``. It can be stopped at any moment and started again: what is
-done is kept, and a training goes on from its last epoch. The table is written to
-``benchmarks/results/network_study.md``, all scores to the CSV beside it.
+draws the cohort, times every form of network, trains all of ``study_design.QUEUE`` for
+``--minutes`` each, predicts the test cases (and worse copies of them) and scores them, all
+through ``ct-attn``. It can be stopped at any moment and started again: what is done is kept, and a
+training that was cut off begins anew. Tables and figures of what is done so
+far are written to ``benchmarks/results/study/``; ``--only results`` does no more.
+
+So that what else a machine does takes nothing from anyone, every form is timed first, which
+wants a machine that does nothing else. From that follows the number of steps that fill the
+time; a training then makes that many however long they take.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from machine import describe
-
-from ct_attn.network.build import build_network
-from ct_attn.recipe import read_recipe
-
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-CT_ATTN = Path(sys.executable).with_name("ct-attn")
-ORGANS = ("pancreas", "spleen", "kidney")
-
-#: Name in the table -> recipe under pipelines/phantom/.
-NETWORKS = {
-    "U-Net": "unet",
-    "U-Net, widened": "unet_6m44",
-    "Attention U-Net": "attention_unet",
-    "Attention U-Net, open at first": "attention_unet_pass_through",
-    "Attention U-Net, two gates": "attention_unet_multi",
-    "Attention U-Net, two gates, open at first": "attention_unet_multi_pass_through",
-    "MONAI AttentionUnet": "monai_attention_unet",
-}
-SEEDS = (1, 2, 3)
-COHORT = (
-    "--cases",
-    "20",
-    "--test",
-    "12",
-    "--seed",
-    "7",
-    "--pixel-mm",
-    "0.8",
-    "1.0",
-    "--slice-mm",
-    "2.5",
-    "5.0",
+from study_design import (
+    ASKED,
+    COHORT,
+    CONDITIONS,
+    EPOCHS,
+    N_TEST,
+    QUEUE,
+    ROOT,
+    SCANNER,
+    SEED,
+    Form,
+    Training,
+    key_of,
 )
-#: What every recipe is cut down to, so that two cores train it within four minutes.
-SCALE = (
-    "preprocessing.spacing_mm=[4,4,4]", "training.patch_size=[64,64,48]", "training.batch_size=2",
-    "training.epochs=8", "training.batches_per_epoch=50", "training.validate_every=4",
-    "training.optimizer.learning_rate=3.0e-3", "training.optimizer.schedule=cosine",
-)  # fmt: skip
+from study_results import write_results
+from timed_commands import Words, once, seconds_per_step, steps_in
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """One network with one seed, and the folder of what comes of it."""
-
-    network: str
-    seed: int
-    folder: Path
-
-    @property
-    def recipe(self) -> Path:
-        return ROOT / "pipelines" / "phantom" / f"{NETWORKS[self.network]}.yaml"
-
-    @property
-    def scores(self) -> Path:
-        return self.folder / "evaluation" / "scores.csv"
+CT_ATTN = Path(sys.executable).with_name("ct-attn")
+TIMED_WITH = (10, 30)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "runs" / "study")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, which share the cores")
-    arguments = parser.parse_args()
-    queue = [
-        Training(network=name, seed=seed, folder=arguments.output / f"{recipe}-seed{seed}")
-        for seed in SEEDS
-        for name, recipe in NETWORKS.items()
-    ]
-    manifest = make_cohort(arguments.output / "cohort")
-    threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        for training in pool.map(lambda each: carry_out(each, manifest, threads), queue):
-            print(f"done  {training.folder}", flush=True)
-    write_results(queue)
+    parser.add_argument("--minutes", type=float, default=2.0, help="of each training, on an idle machine")
+    parser.add_argument("--only", choices=("time", "results"), help="this, and no more")
+    options = parser.parse_args()
+    output: Path = options.output.resolve()
+    if options.only != "results":
+        manifest = make_cohort(output / "cohort", *COHORT)
+        steps = {form.key: steps_of(form, manifest, output, options.minutes) for form in forms()}
+        if options.only is None:
+            for training in QUEUE:
+                carry_out(training, manifest, output, steps[training.form.key])
+                print(f"done  {training.name}", flush=True)
+            for condition, how in CONDITIONS.items():
+                ask(condition, how, output)
+                print(f"asked  {condition}", flush=True)
+    write_results(output, minutes=options.minutes)
 
 
-def make_cohort(folder: Path) -> Path:
-    """Draw the cohort, unless it is there, and return its manifest."""
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
-        ct_attn("phantom", "-o", folder, *COHORT, log=folder.with_suffix(".log"))
-    return manifest
+def forms() -> Iterator[Form]:
+    """Each once, in the order of the queue."""
+    seen = set()
+    for training in QUEUE:
+        if training.form.key not in seen:
+            seen.add(training.form.key)
+            yield training.form
 
 
-def carry_out(training: Training, manifest: Path, threads: int) -> Training:
+def make_cohort(folder: Path, *words: str) -> Path:
+    """Draw a cohort, unless it is there, and return its manifest."""
+    once("drawn", [CT_ATTN, "phantom", "-o", folder, *words], folder, folder.with_name(f"{folder.name}_log"))
+    return folder / "manifest.json"
+
+
+def fewer_cases(manifest: Path, cases: int) -> Path:
+    """A manifest beside ``manifest`` with the first ``cases`` of those that are not for validation."""
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    validation = [case for case in content["training"] if case["fold"] == 0]
+    others = [case for case in content["training"] if case["fold"] != 0]
+    content["training"] = validation + others[:cases]
+    reduced = manifest.with_name(f"manifest_{cases}.json")
+    reduced.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return reduced
+
+
+def steps_of(form: Form, manifest: Path, output: Path, minutes: float) -> int:
+    """How many steps of ``form`` fill the time, startup and validation counted."""
+    folder = output / "timings" / form.key
+    # The first brings the cases into the cache beside the manifest.
+    train = Training(form=form, seed=0)
+    once("cached", words(train, manifest, folder / "cached", 10), folder / "cached", folder)
+    wall_s = {}
+    for steps in TIMED_WITH:
+        run = folder / f"run_{steps}"
+        wall_s[steps] = once(f"timed_{steps}", words(train, manifest, run, steps), run, folder)["wall_s"]
+    return steps_in(60 * minutes, *seconds_per_step(wall_s), epochs=EPOCHS)
+
+
+def words(training: Training, manifest: Path, run: Path, steps: int) -> Words:
+    """The command that trains; ``run/../..`` holds the runs that it may start from."""
+    changes = (
+        *training.form.changes,
+        f"training.batches_per_epoch={steps // EPOCHS}",
+        f"training.seed={training.seed}",
+    )
+    data = fewer_cases(manifest, training.cases)
+    command: Words = [CT_ATTN, "train", training.form.recipe, "--data", data, "-o", run]
+    command += [word for change in changes for word in ("--set", change)]
+    if training.start is not None:
+        command += ["--init-from", run.parents[1] / training.start / "run" / "model"]
+    return command
+
+
+def carry_out(training: Training, manifest: Path, output: Path, steps: int) -> None:
     """Train, predict and score, as far as that is not done yet."""
-    if training.scores.is_file():
-        return training
-    training.folder.mkdir(parents=True, exist_ok=True)
-    log = training.folder / "log.txt"
-    changes = [word for change in (*SCALE, f"training.seed={training.seed}") for word in ("--set", change)]
-    run, masks = training.folder / "run", training.folder / "masks"
-    train = ("train", training.recipe, "--data", manifest, "-o", run, "--resume", *changes)
-    ct_attn(*train, log=log, threads=threads)
-    predict = ("predict", "-m", run / "model", "-i", manifest.parent / "imagesTs", "-o", masks, "--overwrite")
-    ct_attn(*predict, log=log, threads=threads)
-    evaluation = ("evaluate", "--truth", manifest, "--predicted", masks, "-o", training.folder / "evaluation")
-    ct_attn(*evaluation, log=log, threads=threads)
-    return training
+    folder = output / "trainings" / training.name
+    run = folder / "run"
+    once("trained", words(training, manifest, run, steps), run, folder, steps=steps)
+    score(run / "model", manifest, folder, "usual")
 
 
-def ct_attn(*words: str | Path, log: Path, threads: int = 1) -> None:
-    """Run one command, its output appended to ``log`` with the time it took."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
-    with log.open("a", encoding="utf-8") as out:
-        subprocess.run(
-            [CT_ATTN, *words], stdout=out, stderr=out, check=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        )  # fmt: skip
-        out.write(f"\n{words[0]}: {time.perf_counter() - start:.0f} s\n")
+def ask(condition: str, how: str, output: Path) -> None:
+    """Draw the test cases worse, and score what the networks that are asked make of them."""
+    name = key_of(condition)
+    drawn = ("--cases", "2", "--folds", "2", "--test", str(N_TEST), "--seed", str(SEED), *SCANNER)
+    manifest = make_cohort(output / "worse" / name, *drawn, "--degrade", how)
+    for training in ASKED:
+        folder = output / "trainings" / training.name
+        score(folder / "run" / "model", manifest, folder, name)
 
 
-def write_results(queue: Sequence[Training]) -> None:
-    """The table as Markdown, and the scores of every case as CSV."""
-    rows = [
-        {"network": training.network, "seed": training.seed, **row}
-        for training in queue
-        for row in csv.DictReader(training.scores.open(encoding="utf-8"))
-    ]
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / "network_study.csv").open("w", encoding="utf-8", newline="") as out:
-        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    (RESULTS / "network_study.md").write_text(table(rows), encoding="utf-8")
-    head = ["git", "rev-parse", "--short", "HEAD"]
-    record = {
-        "commit": subprocess.run(head, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip(),
-        "machine": describe(),
-        "scale": SCALE,
-        "cohort": COHORT,
-    }
-    (RESULTS / "network_study.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def table(rows: Sequence[dict[str, str]]) -> str:
-    """Per network: parameters, then DSC and S2S per organ as mean ± spread over the seeds."""
-    header = ["network", "parameters"]
-    header += [f"DSC {organ}" for organ in ORGANS] + [f"S2S {organ}, mm" for organ in ORGANS] + ["missed"]
-    lines = [header, ["---"] * len(header)]
-    for name, recipe in NETWORKS.items():
-        own = [row for row in rows if row["network"] == name]
-        cells = [over_seeds(own, "dsc", organ, ".3f") for organ in ORGANS]
-        cells += [over_seeds(own, "s2s_mm", organ, ".2f") for organ in ORGANS]
-        missed = sum(row["state"] == "missed" for row in own)
-        lines.append([name, f"{parameters(recipe):,}", *cells, f"{missed} of {len(own)}"])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def over_seeds(rows: Iterable[dict[str, str]], number: str, organ: str, form: str) -> str:
-    """Mean over the seeds of the mean over the cases, and the standard deviation between seeds."""
-    by_seed: dict[str, list[float]] = {}
-    for row in rows:
-        if row["organ"] == organ and row[number]:
-            by_seed.setdefault(str(row["seed"]), []).append(float(row[number]))
-    means = [statistics.fmean(values) for values in by_seed.values()]
-    return f"{statistics.fmean(means):{form}} ± {statistics.stdev(means):{form}}"
-
-
-def parameters(recipe: str) -> int:
-    checked = read_recipe(ROOT / "pipelines" / "phantom" / f"{recipe}.yaml")
-    network = build_network(checked.network, in_channels=1, n_classes=checked.n_classes)
-    return sum(parameter.numel() for parameter in network.parameters())
+def score(model: Path, manifest: Path, folder: Path, name: str) -> None:
+    masks, evaluation = folder / f"masks_{name}", folder / f"evaluation_{name}"
+    predict: Words = [CT_ATTN, "predict", "-m", model, "-i", manifest.parent / "imagesTs", "-o", masks]
+    once(f"predicted_{name}", predict, masks, folder)
+    evaluate: Words = [CT_ATTN, "evaluate", "--truth", manifest, "--predicted", masks, "-o", evaluation]
+    once(f"scored_{name}", [*evaluate, "--pictures", "0", "--viewer", "0"], evaluation, folder)
 
 
 if __name__ == "__main__":

@@ -21,19 +21,17 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from machine import describe
+from timed_commands import Words, once, seconds_per_step, steps_in
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -52,8 +50,6 @@ SEEDS = (0, 1)
 EPOCHS = 10
 CALIBRATED_WITH = (10, 20)
 PEER_LABELS = ("--predicted-labels", "pancreas=1,spleen=2,kidney=3")
-
-Words = list[str | Path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +131,7 @@ def main() -> None:
         if options.only is None:
             for seed in SEEDS:
                 for name, side in sides.items():
-                    steps = steps_in(60 * options.minutes, timings[name])
+                    steps = steps_in(60 * options.minutes, *timings[name], epochs=EPOCHS)
                     carry_out(name, side, manifest, folder_of(output, name, seed), steps, seed)
                     write_results(sides, output, options)
     write_results(sides, output, options)
@@ -153,22 +149,14 @@ def prepare(sides: dict[str, Trainer], manifest: Path, output: Path) -> None:
         once(f"prepare_{name.replace(' ', '_')}", side.prepare(manifest, scratch), scratch, output)
 
 
-def calibrated(name: str, side: Trainer, manifest: Path, output: Path) -> dict[str, float]:
+def calibrated(name: str, side: Trainer, manifest: Path, output: Path) -> tuple[float, float]:
     """Seconds per step and beside the steps, from a shorter and a longer training."""
-    seconds = []
+    seconds = {}
     for steps in CALIBRATED_WITH:
         folder = output / "calibration" / f"{name.replace(' ', '_')}-{steps}"
         words = side.train(manifest, folder, steps, 0)
-        seconds.append(once(f"calibrate_{name.replace(' ', '_')}-{steps}", words, folder, output)["wall_s"])
-    short, long = CALIBRATED_WITH
-    per_step = (seconds[1] - seconds[0]) / (long - short)
-    return {"step_s": per_step, "beside_s": seconds[0] - short * per_step}
-
-
-def steps_in(seconds: float, timing: dict[str, float]) -> int:
-    """How many fit, rounded down to whole epochs."""
-    tens = int((seconds - timing["beside_s"]) / timing["step_s"]) // EPOCHS
-    return EPOCHS * max(1, tens)
+        seconds[steps] = once(f"calibrate_{name.replace(' ', '_')}-{steps}", words, folder, output)["wall_s"]
+    return seconds_per_step(seconds)
 
 
 def carry_out(name: str, side: Trainer, manifest: Path, folder: Path, steps: int, seed: int) -> None:
@@ -192,37 +180,6 @@ def carry_out(name: str, side: Trainer, manifest: Path, folder: Path, steps: int
     ]
     once("scored", words, evaluation, folder)
     print(f"{time.strftime('%H:%M:%S')}  scored", flush=True)
-
-
-def once(
-    what: str, words: Sequence[str | Path], product: Path, folder: Path, **facts: int
-) -> dict[str, float]:
-    """Run ``words`` unless the record ``folder/what.json`` says it was done; return the record.
-
-    ``product``, what a command that was cut off may have begun to make, is removed first.
-    """
-    record = folder / f"{what}.json"
-    if record.is_file():
-        done: dict[str, float] = json.loads(record.read_text(encoding="utf-8"))
-        return done
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(product, ignore_errors=True)
-    start, cpu = time.perf_counter(), cpu_seconds()
-    with (folder / f"{what}.log").open("w", encoding="utf-8") as log:
-        subprocess.run(words, stdout=log, stderr=log, check=True, env=environment())
-    taken = {"wall_s": time.perf_counter() - start, "cpu_s": cpu_seconds() - cpu, **facts}
-    record.write_text(json.dumps(taken), encoding="utf-8")
-    return taken
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
-
-
-def cpu_seconds() -> float:
-    """Of all that was run so far."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def write_results(sides: dict[str, Trainer], output: Path, options: argparse.Namespace) -> None:

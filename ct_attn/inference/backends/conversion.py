@@ -16,6 +16,7 @@ from torch import nn
 
 from ct_attn.checkpoint import load_checkpoint
 from ct_attn.inference.backends.backend import CannotConvertError
+from ct_attn.inference.backends.openvino_backend import core
 from ct_attn.model_file import ModelFile
 from ct_attn.network.folding import folded
 
@@ -57,7 +58,7 @@ def _compare(network: nn.Module, converted: Any, size: tuple[int, ...]) -> None:
     with torch.inference_mode():
         expected = network(window).numpy()
     try:
-        compiled = openvino.compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         found = compiled({0: window.numpy()})[0]
     except RuntimeError as error:
         raise CannotConvertError(str(error).splitlines()[0]) from error

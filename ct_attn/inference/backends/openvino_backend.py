@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,11 +33,22 @@ def is_installed() -> bool:
     return find_spec("openvino") is not None
 
 
-def best_precision() -> Format:
-    """bf16 where the processor computes in it, else fp32."""
+@cache
+def core() -> Any:
+    """This process's one OpenVINO, kept until the process ends.
+
+    The plugin for processors gives the thread that loads it another stack for signals, and takes
+    that memory away with the last object that holds the plugin, in whichever thread that happens.
+    The next signal to the first thread (Ctrl-C, a child that ended) would then end the process.
+    """
     import openvino  # noqa: PLC0415 # optional
 
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return openvino.Core()
+
+
+def best_precision() -> Format:
+    """bf16 where the processor computes in it, else fp32."""
+    capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if "BF16" in capabilities else "fp32"
 
 
@@ -50,7 +62,7 @@ class OpenVinoBackend:
         import openvino  # noqa: PLC0415 # optional
 
         self._library = openvino
-        self._core = openvino.Core()
+        self._core = core()
         self._precision = precision
         self._model = model
         self._on_note = on_note

@@ -1,0 +1,159 @@
+"""What ``benchmarks/study.py`` trains, and which questions it asks of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ORGANS = ("pancreas", "spleen", "kidney")
+PHANTOM, VARIANTS = ROOT / "pipelines" / "phantom", ROOT / "pipelines" / "variants"
+
+#: 54 cases in nine folds: the first fold's six are for validation, the other 48 for training.
+SEED, N_VALIDATION, N_CASES, N_TEST = 7, 6, 48, 10
+SCANNER = ("--pixel-mm", "0.8", "1.0", "--slice-mm", "2.5", "5.0")
+COHORT = (
+    "--cases", str(N_CASES + N_VALIDATION), "--folds", str((N_CASES + N_VALIDATION) // N_VALIDATION),
+    "--test", str(N_TEST), "--seed", str(SEED), *SCANNER,
+)  # fmt: skip
+USUAL_CASES = 24
+
+#: What every recipe is cut down to. All keep the weights of the last step: nobody's time goes into choosing.
+EPOCHS = 10
+_EVERYWHERE = (
+    f"training.epochs={EPOCHS}", f"training.validate_every={EPOCHS}",
+    "training.optimizer.learning_rate=3.0e-3", "training.optimizer.schedule=cosine",
+)  # fmt: skip
+VOLUMES = (
+    *_EVERYWHERE, "preprocessing.spacing_mm=[4,4,4]", "training.patch_size=[64,64,48]",
+    "training.batch_size=2",
+)  # fmt: skip
+SLICES = (
+    *_EVERYWHERE, "preprocessing.spacing_mm=[3,3,null]", "training.patch_size=[96,96,1]",
+    "training.batch_size=8", "training.optimizer.learning_rate=1.0e-3",
+)  # fmt: skip
+
+
+def key_of(label: str) -> str:
+    """As a name of files."""
+    return re.sub("[^a-z0-9]+", "_", label.lower()).strip("_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """A network as one of the recipes has it, cut down to the study's size."""
+
+    label: str
+    recipe: Path
+    changes: tuple[str, ...] = VOLUMES
+
+    @property
+    def key(self) -> str:
+        return key_of(self.label)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One training: of what, with which seed, on how many cases, and from whose weights."""
+
+    form: Form
+    seed: int = 1
+    cases: int = USUAL_CASES
+    start: str | None = None  # name of another training
+
+    @property
+    def name(self) -> str:
+        cases = "" if self.cases == USUAL_CASES else f"-{self.cases}_cases"
+        start = "" if self.start is None else "-from_weights"
+        return f"{self.form.key}{cases}{start}-seed{self.seed}"
+
+
+UNET = Form(label="U-Net, 5.9 M", recipe=PHANTOM / "unet.yaml")
+ATTENTION = Form(label="Attention U-Net", recipe=PHANTOM / "attention_unet_pass_through.yaml")
+MULTI = Form(label="Attention U-Net, two gates", recipe=PHANTOM / "attention_unet_multi_pass_through.yaml")
+SLICES_2_5D = Form(label="2.5D Attention U-Net", recipe=VARIANTS / "attention_unet_2_5d.yaml", changes=SLICES)
+
+#: Trained with two seeds.
+CONTROLLED = (
+    UNET,
+    Form(label="U-Net, 6.4 M", recipe=PHANTOM / "unet_6m44.yaml"),
+    Form(label="U-Net, 10.4 M", recipe=PHANTOM / "unet_10m4.yaml"),
+    ATTENTION,
+    MULTI,
+    Form(label="Attention U-Net, gates closed at first", recipe=PHANTOM / "attention_unet.yaml"),
+    Form(label="MONAI AttentionUnet", recipe=PHANTOM / "monai_attention_unet.yaml"),
+    SLICES_2_5D,
+)
+#: Trained with one.
+OTHERS = (
+    Form(label="two gates, shared signal", recipe=PHANTOM / "attention_unet_multi_shared.yaml"),
+    Form(label="softmax gates", recipe=PHANTOM / "attention_unet_softmax.yaml"),
+    Form(
+        label="top skip gated too",
+        recipe=ATTENTION.recipe,
+        changes=(*VOLUMES, "network.gated_skips=[0,1,2,3]"),
+    ),
+    Form(label="slides 3D", recipe=VARIANTS / "slides_3d.yaml"),
+    Form(label="3D re-implementation", recipe=VARIANTS / "reimplementation_3d.yaml"),
+    Form(label="2D additive", recipe=VARIANTS / "additive_2d.yaml", changes=SLICES),
+    Form(label="2D report", recipe=VARIANTS / "report_2d.yaml", changes=SLICES),
+    Form(label="2D article", recipe=VARIANTS / "article_2d.yaml", changes=SLICES),
+    Form(label="2.5D U-Net", recipe=VARIANTS / "unet_2_5d.yaml", changes=SLICES),
+    Form(label="2.5D ResNet-18", recipe=VARIANTS / "resnet18_2_5d.yaml", changes=SLICES),
+    Form(label="2D guided attention", recipe=VARIANTS / "guided_attention_2d.yaml", changes=SLICES),
+)
+NETWORKS = tuple(Training(form=form) for form in (*CONTROLLED, *OTHERS)) + tuple(
+    Training(form=form, seed=2) for form in CONTROLLED
+)
+
+#: How a result depends on the number of cases; the usual number is among the networks.
+NUMBERS = (6, 12, USUAL_CASES, 48)
+BY_NUMBER = tuple(
+    Training(form=form, cases=cases) for form in (UNET, MULTI) for cases in NUMBERS if cases != USUAL_CASES
+)
+
+#: Finer input at equal time, beside the usual 4 mm; a patch stays as many voxels.
+SPACINGS_MM = (2.0, 1.5, 1.0)
+BY_SPACING = tuple(
+    Training(
+        form=Form(
+            label=f"{MULTI.label}, {spacing:g} mm",
+            recipe=MULTI.recipe,
+            changes=(*VOLUMES, f"preprocessing.spacing_mm=[{spacing:g},{spacing:g},{spacing:g}]"),
+        )
+    )
+    for spacing in SPACINGS_MM
+)
+
+#: Ways to begin; from scratch is among the networks.
+HIGHWAY = Form(label="highway connections", recipe=PHANTOM / "attention_unet_highway.yaml")
+STARTS = (
+    Training(form=ATTENTION, start=Training(form=UNET).name),
+    Training(
+        form=Form(
+            label="U-Net's weights, gates first, then all",
+            recipe=PHANTOM / "attention_unet_gates_first.yaml",
+            changes=(*VOLUMES, "training.first_stage.epochs=3"),
+        ),
+        start=Training(form=UNET).name,
+    ),
+    Training(form=HIGHWAY),
+)
+
+QUEUE = NETWORKS + BY_NUMBER + BY_SPACING + STARTS
+
+#: Label of the condition -> what becomes of the test scans; networks are not trained again.
+CONDITIONS = {
+    "noise x2": "noise=2",
+    "noise x3": "noise=3",
+    "noise x4": "noise=4",
+    "blur 1 mm": "blur_mm=1",
+    "blur 2 mm": "blur_mm=2",
+    "metal, 40 HU": "streaks=40",
+    "slices x2": "slices=2",
+    "slices x3": "slices=3",
+    "field of view 70 %": "field_of_view=0.7",
+}
+#: Whose masks are asked for on worse scans.
+ASKED = (Training(form=UNET), Training(form=MULTI), Training(form=SLICES_2_5D))
