@@ -48,7 +48,8 @@ from ct_attn.network.build import build_network
 from ct_attn.recipe import Recipe
 from ct_attn.training.cache import CachedCase, choose_folder, fill
 from ct_attn.training.cases import locate
-from ct_attn.training.module import SegmentationModule, dsc_per_class
+from ct_attn.training.confusion import count_voxels, predicted_labels, ratios
+from ct_attn.training.module import SegmentationModule
 from ct_attn.training.patches import PatchDataset
 
 RESULTS = Path(__file__).parent / "results"
@@ -357,7 +358,9 @@ def validated(
         logits = sliding_window_logits(
             network, mapped.image.float().to(device), patch_size=recipe.training.patch_size, overlap=0.5
         )
-        scores.append(dsc_per_class(logits.argmax(0).cpu(), mapped.label, recipe.n_classes))
+        labels = predicted_labels(logits[None], recipe.loss).cpu()
+        counts = count_voxels(labels, mapped.label[None], torch.ones(1, recipe.n_classes, dtype=torch.bool))
+        scores.append([ratios(of_target, of_nothing=1.0)[0] for of_target in counts.tolist()])
     return [statistics.fmean(values) for values in zip(*scores, strict=True)]
 
 

@@ -32,6 +32,9 @@ def evaluate(
         bool,
         typer.Option("--resample-predictions", help="Bring masks on other grids onto the truth's (nearest)."),
     ] = False,
+    per_slice: Annotated[
+        bool, typer.Option("--per-slice", help="Also score every axial slice, into slices.csv.")
+    ] = False,
     attention: Annotated[
         Path | None,
         typer.Option(
@@ -46,6 +49,10 @@ def evaluate(
         int,
         typer.Option(help="Cases in the report's interactive viewer, chosen likewise; 0 for none.", min=0),
     ] = 3,
+    side_by_side: Annotated[
+        bool,
+        typer.Option("--side-by-side", help="Also draw every case into pictures/: image, truth, prediction."),
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes that share the cases.", min=1)] = 1,
 ) -> None:
     """Score masks against the truth: DSC, precision, recall, S2S in mm, and more."""
@@ -69,12 +76,18 @@ def evaluate(
             fold=fold,
             reading=reading,
             options=options,
-            showing=Showing(pictures=pictures, viewer=viewer, attention=attention),
+            showing=Showing(pictures=pictures, viewer=viewer, attention=attention, side_by_side=side_by_side),
+            per_slice=per_slice,
             workers=workers,
         )
     n_scored = len({score.case_id for score in evaluation.scores})
     stdout.print(summary_table(f"{n_scored} cases", evaluation.summaries))
-    stdout.print(f"scores  {evaluation.scores_csv}\nreport  {evaluation.report}")
+    stdout.print(f"scores  {evaluation.scores_csv}")
+    if evaluation.slices_csv is not None:
+        stdout.print(f"slices  {evaluation.slices_csv}")
+    if evaluation.pictures is not None:
+        stdout.print(f"pictures {evaluation.pictures}")
+    stdout.print(f"report  {evaluation.report}")
     if evaluation.resampled:
         stderr.print(f"resampled onto the truth's grid: {', '.join(evaluation.resampled)}", markup=False)
     report_failures(evaluation.failures, evaluation.n_cases)

@@ -13,14 +13,27 @@ from typing import TypeVar
 
 from rich.progress import Progress
 
-from ct_attn import __version__
+from ct_attn import __version__, atomic
 from ct_attn.errors import UserError
-from ct_attn.illustrate import Showing, illustrate, sketches
+from ct_attn.illustrate import (
+    Showing,
+    SideBySide,
+    draw_side_by_side,
+    illustrate,
+    require_scans,
+    sketches,
+)
 from ct_attn.metrics.scores import CaseScore, ScoreOptions, score_case
+from ct_attn.metrics.slices import SliceCounts, count_slices
 from ct_attn.metrics.statistics import OrganSummary, summarize
 from ct_attn.pairing import Pair, PairedMasks, Reading, find_pairs, read_pair
 from ct_attn.report.page import Illustration, write_report
-from ct_attn.report.score_files import ScoreSettings, write_scores_csv, write_scores_json
+from ct_attn.report.score_files import (
+    ScoreSettings,
+    write_scores_csv,
+    write_scores_json,
+    write_slices_csv,
+)
 
 __all__ = ["Evaluation", "Reading", "Showing", "evaluate"]
 
@@ -34,6 +47,7 @@ class Evaluation:
 
     ``n_cases``: with those that failed. ``failures``: why a case could not be scored, or
     not be drawn. ``resampled``: the cases whose prediction was brought onto the truth's grid.
+    ``slices_csv``, ``pictures`` (a folder): None where they were not asked for.
     """
 
     scores: tuple[CaseScore, ...]
@@ -42,6 +56,8 @@ class Evaluation:
     scores_json: Path
     report: Path
     n_cases: int
+    slices_csv: Path | None = None
+    pictures: Path | None = None
     failures: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
 
@@ -57,6 +73,7 @@ def evaluate(
     options: ScoreOptions | None = None,
     title: str = "Evaluation",
     showing: Showing | None = None,
+    per_slice: bool = False,
     workers: int = 1,
 ) -> Evaluation:
     """Score the masks in ``predicted`` against ``truth``; write CSV, JSON and HTML into ``output``.
@@ -65,8 +82,10 @@ def evaluate(
     of ``fold``); ``predicted`` is a mask or a folder of masks named like the cases.
     Codes mean what the files say, unless the schemes are given; a prediction that
     doesn't say is read in the truth's codes. Where the scans are known (from a manifest),
-    the report shows some cases, as ``showing`` says. ``workers`` processes share the cases
-    and change no byte.
+    the report shows some cases, as ``showing`` says, and ``pictures/CASE.png`` each of them
+    where it says so. ``per_slice``: ``slices.csv`` holds the
+    scores of every axial slice; without, one of an earlier evaluation is removed, as it would
+    lie beside scores of other masks. ``workers`` processes share the cases and change no byte.
 
     Raises :class:`UserError` for missing or extra files before anything is read. A case
     whose files cannot be used (torn, unknown codes, different grids) does not stop the
@@ -76,7 +95,9 @@ def evaluate(
     pairs = find_pairs(truth, predicted, fold=fold)
     reading, options, showing = reading or Reading(), options or ScoreOptions(), showing or Showing()
     _require_folder(showing.attention)
-    jobs = [_Job(pair=pair, reading=reading, options=options) for pair in pairs]
+    if showing.side_by_side:
+        require_scans(pairs, truth)
+    jobs = [_Job(pair=pair, reading=reading, options=options, per_slice=per_slice) for pair in pairs]
     task = progress.add_task("evaluating", total=len(jobs))
     results, failures = [], {}
     with _in_order(_carry_out, jobs, workers) as outcomes:
@@ -99,12 +120,37 @@ def evaluate(
             else:
                 illustrations.append(drawing)
             progress.update(task, advance=1, description=f"drawn {sketch.pair.case_id}")
+    pictures = output / "pictures" if showing.side_by_side else None
+    if pictures is not None:
+        scored = [pair for pair in pairs if pair.case_id not in failures]
+        beside = [SideBySide(pair=pair, reading=reading) for pair in scored]
+        not_drawn |= _draw_side_by_side(beside, pictures, progress, workers)
     shown = _Shown(
         illustrations=illustrations,
         not_drawn=not_drawn,
         scans_known=any(pair.image is not None for pair in pairs),
+        pictures=pictures,
     )
     return _write(output, title, results, failures, options, shown)
+
+
+def _draw_side_by_side(
+    jobs: Sequence[SideBySide], folder: Path, progress: Progress, workers: int
+) -> dict[str, UserError]:
+    """Write ``folder/CASE.png`` of every case as it is drawn; why some could not be, by case."""
+    not_drawn = {}
+    task = progress.add_task("drawing side by side", total=len(jobs))
+    with _in_order(draw_side_by_side, jobs, workers) as drawings:
+        for job, drawing in zip(jobs, drawings, strict=True):
+            file = folder / f"{job.pair.case_id}.png"
+            if isinstance(drawing, UserError):
+                not_drawn[job.pair.case_id] = drawing
+                file.unlink(missing_ok=True)  # of an earlier evaluation, of other masks
+            else:
+                with atomic.replacing(file) as partial:
+                    partial.write_bytes(drawing)
+            progress.update(task, advance=1, description=f"drawn {job.pair.case_id}")
+    return not_drawn
 
 
 def _require_folder(attention: Path | None) -> None:
@@ -124,12 +170,14 @@ class _Job:
     pair: Pair
     reading: Reading
     options: ScoreOptions
+    per_slice: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Result:
     case_id: str
     scores: list[CaseScore]
+    slices: SliceCounts | None
     resampled: bool
 
 
@@ -140,6 +188,7 @@ class _Shown:
     illustrations: Sequence[Illustration]
     not_drawn: dict[str, UserError]
     scans_known: bool
+    pictures: Path | None
 
 
 @contextmanager
@@ -170,6 +219,7 @@ def _carry_out(job: _Job) -> _Result | UserError:
         return _Result(
             case_id=job.pair.case_id,
             scores=_score(job.pair, masks, job.options),
+            slices=_count(job.pair, masks) if job.per_slice else None,
             resampled=masks.resampled,
         )
     except UserError as error:
@@ -196,6 +246,17 @@ def _score(pair: Pair, masks: PairedMasks, options: ScoreOptions) -> list[CaseSc
     return scores
 
 
+def _count(pair: Pair, masks: PairedMasks) -> SliceCounts:
+    return count_slices(
+        masks.truth,
+        masks.predicted,
+        case_id=pair.case_id,
+        truth_scheme=masks.truth_scheme,
+        predicted_scheme=masks.predicted_scheme,
+        labelled_organs=pair.labelled_organs,
+    )
+
+
 def _write(
     output: Path,
     title: str,
@@ -205,6 +266,7 @@ def _write(
     shown: _Shown,
 ) -> Evaluation:
     scores = [score for result in results for score in result.scores]
+    slices = [result.slices for result in results if result.slices is not None]
     summaries = summarize(scores)
     settings = ScoreSettings(
         surface_convention=options.surface,
@@ -218,12 +280,18 @@ def _write(
         scores_csv=output / "scores.csv",
         scores_json=output / "scores.json",
         report=output / "report.html",
+        slices_csv=output / "slices.csv" if slices else None,
+        pictures=shown.pictures,
         n_cases=len(results) + len(failures),
         failures=tuple(f"{case_id}: {error}" for case_id, error in (failures | shown.not_drawn).items()),
         resampled=settings.resampled,
     )
     write_scores_csv(evaluation.scores_csv, scores)
     write_scores_json(evaluation.scores_json, scores, summaries, settings)
+    if slices:
+        write_slices_csv(output / "slices.csv", slices, count_empty=options.count_empty)
+    else:
+        (output / "slices.csv").unlink(missing_ok=True)
     write_report(
         evaluation.report,
         title=title,

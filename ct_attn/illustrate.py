@@ -10,10 +10,11 @@ from pathlib import Path
 from ct_attn.errors import UserError
 from ct_attn.labels import LabelScheme
 from ct_attn.metrics.scores import CaseScore
-from ct_attn.pairing import Pair, Reading, read_pair
+from ct_attn.pairing import Pair, PairedMasks, Reading, read_pair
 from ct_attn.report.figures import attention_picture, case_picture, error_picture
 from ct_attn.report.page import CasePicture, Illustration
 from ct_attn.report.reduced import ReducedCase, reduced_case
+from ct_attn.report.side_by_side import side_by_side_picture
 from ct_attn.scan_io import nifti
 from ct_attn.scan_io.scan import read_scan
 from ct_attn.volume import Mask, Volume, require_same_grid
@@ -28,12 +29,13 @@ class Showing:
     """How many cases are drawn, and how many the viewer holds.
 
     ``attention``: the folder of the gates' coefficients; by default they are looked
-    for beside the masks.
+    for beside the masks. ``side_by_side``: every case is drawn into a file of its own, too.
     """
 
     pictures: int = 6
     viewer: int = 3
     attention: Path | None = None
+    side_by_side: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +95,7 @@ def illustrate(sketch: Sketch) -> Illustration | UserError:
     """The pictures of one case; an error is handed back, as a picture is worth no numbers."""
     try:
         pair = sketch.pair
-        assert pair.image is not None  # so they are chosen
-        volume = read_scan(pair.image)
-        masks = read_pair(pair, sketch.reading)
-        require_same_grid(volume.grid, masks.truth.grid, subject=str(pair.image), than=str(pair.truth))
+        volume, masks = _read(pair, sketch.reading)
         truth, predicted, scheme = masks.in_shared_codes()
         pictures: list[CasePicture] = []
         if sketch.draw:
@@ -107,6 +106,44 @@ def illustrate(sketch: Sketch) -> Illustration | UserError:
     except UserError as error:
         return error
     return Illustration(case_id=pair.case_id, rank=sketch.rank, pictures=tuple(pictures), viewer=viewer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideBySide:
+    """A case whose image, truth and prediction are to be drawn side by side."""
+
+    pair: Pair
+    reading: Reading
+
+
+def draw_side_by_side(job: SideBySide) -> bytes | UserError:
+    """The PNG of one case; an error is handed back, as for :func:`illustrate`."""
+    try:
+        volume, masks = _read(job.pair, job.reading)
+    except UserError as error:
+        return error
+    truth, predicted, scheme = masks.in_shared_codes()
+    unknown = [one.name for one in scheme.structures if not set(one.organs) <= set(job.pair.labelled_organs)]
+    return side_by_side_picture(volume, truth, predicted, scheme=scheme, not_labelled=unknown)
+
+
+def require_scans(pairs: Sequence[Pair], truth: Path) -> None:
+    """Raise :class:`UserError` where the scans that are to be drawn are not known."""
+    if any(pair.image is None for pair in pairs):
+        raise UserError(
+            truth,
+            expected="a manifest, which says where the scans are, to draw cases side by side",
+            found="masks alone",
+            remedy="give the manifest as --truth, or leave --side-by-side out",
+        )
+
+
+def _read(pair: Pair, reading: Reading) -> tuple[Volume, PairedMasks]:
+    assert pair.image is not None  # so they are chosen
+    volume = read_scan(pair.image)
+    masks = read_pair(pair, reading)
+    require_same_grid(volume.grid, masks.truth.grid, subject=str(pair.image), than=str(pair.truth))
+    return volume, masks
 
 
 def _pictures(

@@ -58,16 +58,6 @@ class SegmentationLoss(nn.Module):
         return loss
 
 
-def class_logits(outputs: Tensor, config: LossConfig) -> Tensor:
-    """Logits [C, ...] of all classes, whose largest is the mask's, of a network's ``outputs``.
-
-    With sigmoids, background is put in front with 0: the logit of probability 0.5.
-    """
-    if config.activation == "softmax":
-        return outputs
-    return torch.cat([torch.zeros_like(outputs[:1]), outputs])
-
-
 def mean_dice(logits: Tensor, labels: Tensor, known: Tensor, config: LossConfig) -> Tensor:
     """The mean of :func:`sorensen_dice` over the classes that some case labels in full.
 

@@ -85,6 +85,11 @@ class Grid:
         return "".join(codes)
 
     @property
+    def axial_axis(self) -> int:
+        """The axis that runs nearest to superior or inferior: axial slices lie across it."""
+        return next(axis for axis, code in enumerate(self.orientation) if code in "SI")
+
+    @property
     def corners_mm(self) -> NDArray[np.float64]:
         """RAS mm of the eight corner voxels' centres, [8, 3]."""
         last = [size - 1 for size in self.shape]

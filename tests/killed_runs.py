@@ -39,6 +39,7 @@ class Driver:
     def __exit__(self, *_):
         self.script.stdin.close()
         self.script.wait()
+        self.script.stdout.close()
 
     def train(self, *arguments, processes=1, moment=None):
         """Run ``ct-attn train ARGUMENTS``; ``moment`` is (what, number of the call, rank) to die at."""

@@ -166,7 +166,7 @@ def score_structure(
     """
     options = options or ScoreOptions()
     overlap = count_overlap(truth, predicted)
-    state = _state(overlap)
+    state = state_of(overlap)
     voxel_ml = grid.voxel_volume_mm3 / 1000
     extra_voxels = overlap.predicted_voxels - overlap.truth_voxels
     numbers: dict[str, float | None] = {"dsc": overlap.dsc, "jaccard": overlap.jaccard}
@@ -197,7 +197,8 @@ def score_structure(
     )
 
 
-def _state(overlap: Overlap) -> State:
+def state_of(overlap: Overlap) -> State:
+    """What can be said of a structure that truth and prediction show like this."""
     if overlap.truth_voxels:
         return State.SCORED if overlap.predicted_voxels else State.MISSED
     return State.SPURIOUS if overlap.predicted_voxels else State.BOTH_EMPTY
@@ -234,9 +235,8 @@ def _distance_numbers(d: SurfaceDistances, hausdorff: Callable[..., float]) -> d
 def _contour_numbers(
     truth: NDArray[np.bool_], predicted: NDArray[np.bool_], grid: Grid
 ) -> dict[str, float | None]:
-    axial = next(axis for axis, code in enumerate(grid.orientation) if code in "SI")
     steps_mm = step_vectors_mm(grid.spacing_mm, _directions(grid))
-    d = contour_distances(truth, predicted, steps_mm, slice_axis=axial)
+    d = contour_distances(truth, predicted, steps_mm, slice_axis=grid.axial_axis)
     return {} if d is None else {"s2s_mm": d.s2s_mm, "directed_mean_mm": d.s2s_mm, "hd_mm": d.hd_mm}
 
 

@@ -168,7 +168,13 @@ class GuidedAttention(Segmenter):
             guided = guided + functional.mse_loss(codes[1].float(), codes[0].float())
             reconstruction = reconstruction + error
         extra = self.config.guided_weight * guided + self.config.reconstruction_weight * reconstruction
-        return Supervised(logits=tuple(logits), weights=(1.0,) * len(logits), extra=extra)
+        refined_maps = [map_.detach() for map_ in logits[len(stages) :]]
+        return Supervised(
+            logits=tuple(logits),
+            weights=(1.0,) * len(logits),
+            extra=extra,
+            output=torch.stack(refined_maps).mean(0),
+        )
 
     def _stages(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """The four stages on the largest one's grid, and the map made of them all."""

@@ -14,12 +14,19 @@ class Supervised:
 
     ``logits``: one or more predictions [B, n_classes, ...]; one smaller than the image
     is compared with labels of its size. ``weights``: what the loss of each counts.
-    ``extra``: a loss of the network's own (a scalar), to be added.
+    ``extra``: a loss of the network's own (a scalar), to be added. ``output``: what
+    ``forward`` gives of the image, where that is not the first of ``logits``.
     """
 
     logits: tuple[Tensor, ...]
     weights: tuple[float, ...] = (1.0,)
     extra: Tensor | None = None
+    output: Tensor | None = None
+
+    @property
+    def prediction(self) -> Tensor:
+        """What ``forward`` gives of the image: logits [B, n_classes, ...]."""
+        return self.logits[0] if self.output is None else self.output
 
 
 class Segmenter(nn.Module):

@@ -43,7 +43,8 @@ class SliceWise(Segmenter):
         """
         supervised = self.network.supervised(self._stacks(image))
         logits = tuple(self._volumes(map_, len(image)) for map_ in supervised.logits)
-        return Supervised(logits=logits, weights=supervised.weights, extra=supervised.extra)
+        output = None if supervised.output is None else self._volumes(supervised.output, len(image))
+        return Supervised(logits=logits, weights=supervised.weights, extra=supervised.extra, output=output)
 
     def _stacks(self, image: Tensor) -> Tensor:
         """[B (K - 2 halo), N, i, j]: every slice that has its neighbours, with them as channels."""

@@ -21,15 +21,16 @@ def progress_picture(rows: Sequence[Mapping[str, float]], targets: Sequence[str]
     """A PNG of loss, learning rate, and DSC and S2S per target over the epochs, counted from 1.
 
     ``rows``: one per epoch with ``epoch`` (from 0), ``loss`` and ``learning_rate``, and
-    ``dsc_<target>`` and ``s2s_mm_<target>`` where the epoch was validated. The same rows
-    give the same bytes.
+    ``validation_loss``, ``dsc_<target>`` and ``s2s_mm_<target>`` where the epoch was
+    validated. The same rows give the same bytes.
     """
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI)
     figure.subplots_adjust(left=0.06, right=0.98, bottom=0.08, top=0.9, hspace=0.35, wspace=0.15)
     figure.suptitle(title, fontsize=11)
     panels = figure.subplots(2, 2)
     colours = colour_of(targets)
-    _draw(panels[0][0], "loss on training patches", rows, {"loss": ("loss", INK)})
+    both = {"loss": ("training patches", INK), "validation_loss": ("validation cases", "#D55E00")}
+    _draw(panels[0][0], "loss", rows, both)
     _draw(
         panels[0][1],
         "DSC on validation cases",

@@ -12,6 +12,8 @@ from ct_attn.report.legend import colour_of
 from ct_attn.report.page import CasePicture, page_template
 from ct_attn.report.plots import curve_plot
 
+#: The ratios of the log's columns, in the order of the page's table.
+RATIOS = ("dsc", "iou", "precision", "recall")
 #: So many validation cases are listed.
 LISTED_CASES = 10
 
@@ -38,21 +40,26 @@ def write_run_report(
 ) -> None:
     """Write the report to ``path``, whole or not at all; the same input gives the same bytes.
 
-    ``log``: one row per epoch with ``epoch`` (from 0), ``loss`` and ``learning_rate``, and
-    ``dsc_<target>`` and ``s2s_mm_<target>`` where the epoch was validated. ``worst``: the
-    cases of the last validation, worst first, of which ``pictures`` show the first.
-    ``strip``: the attention maps.
+    ``log``: the rows of the run's ``log.csv``, one per epoch, ``epoch`` counted from 0; what
+    comes from a validation is there where the epoch was validated. ``worst``: the cases of
+    the last validation, worst first, of which ``pictures`` show the first. ``strip``: the
+    attention maps.
     """
     html = page_template("run.html").render(
         title=title,
         facts=facts,
         plots=[
-            ("Loss on training patches", _curves(log, {"loss": "loss"})),
+            ("Loss", _curves(log, {"loss": "training patches", "validation_loss": "validation cases"})),
+            (
+                "DSC on training patches",
+                _curves(log, {f"training_dsc_{name}": name for name in targets}, highest=1.0),
+            ),
             ("DSC on validation cases", _curves(log, {f"dsc_{name}": name for name in targets}, highest=1.0)),
             ("S2S on validation cases (mm)", _curves(log, {f"s2s_mm_{name}": name for name in targets})),
             ("Learning rate", _curves(log, {"learning_rate": "learning rate"})),
         ],
         targets=targets,
+        latest=_latest(log, targets),
         colours=colour_of(targets),
         worst=[_as_shown(case) for case in worst[:LISTED_CASES]],
         n_cases=len(worst),
@@ -60,6 +67,37 @@ def write_run_report(
         strip=strip,
     )
     write_text(path, html)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Latest:
+    """The last validated epoch, counted from 1: what the page's table says of it.
+
+    ``loss`` and ``ratios`` (target -> DSC, IoU, precision, recall) of the training patches,
+    then of the validation cases; None for what has no value.
+    """
+
+    epoch: int
+    loss: tuple[float | None, float | None]
+    ratios: Mapping[str, tuple[tuple[float | None, ...], tuple[float | None, ...]]]
+
+
+def _latest(log: Sequence[Mapping[str, float]], targets: Sequence[str]) -> _Latest | None:
+    row = next((row for row in reversed(log) if "dsc" in row), None)
+    if row is None:
+        return None
+
+    def value(column: str) -> float | None:
+        return _known(row.get(column, math.nan))
+
+    def of_target(prefix: str, target: str) -> tuple[float | None, ...]:
+        return tuple(value(f"{prefix}{ratio}_{target}") for ratio in RATIOS)
+
+    return _Latest(
+        epoch=round(row["epoch"]) + 1,
+        loss=(value("loss"), value("validation_loss")),
+        ratios={target: (of_target("training_", target), of_target("", target)) for target in targets},
+    )
 
 
 def _curves(

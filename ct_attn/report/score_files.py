@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ct_attn import __version__, atomic
 from ct_attn.errors import UserError
 from ct_attn.metrics.scores import CaseScore, State, SurfaceConvention
+from ct_attn.metrics.slices import SliceCounts, SliceScore, slice_scores
 from ct_attn.metrics.statistics import OrganSummary
 
 if TYPE_CHECKING:
@@ -51,6 +52,17 @@ def write_scores_json(
 def write_scores_csv(path: Path, scores: Sequence[CaseScore]) -> None:
     """One line per case and organ; a number that is not defined is empty beside its state."""
     write_rows_csv(path, scores, CaseScore)
+
+
+def write_slices_csv(path: Path, cases: Iterable[SliceCounts], *, count_empty: bool = False) -> None:
+    """One line per case, organ and axial slice, whole or not at all; never more than a line in memory."""
+    names = [field.name for field in fields(SliceScore)]
+    with atomic.replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        for counts in cases:
+            for score in slice_scores(counts, count_empty=count_empty):
+                writer.writerow([_as_cell(getattr(score, name)) for name in names])
 
 
 def write_record_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ from ct_attn import atomic
 from ct_attn.checkpoint import Checkpoint, save_checkpoint, saved_digest
 from ct_attn.errors import UserError
 from ct_attn.recipe import Recipe
+from ct_attn.training.confusion import columns
 from ct_attn.training.optimisation import make_plateau
 from ct_attn.training_config import TrainingConfig
 
@@ -77,16 +78,18 @@ class KeepBest(Callback):
 
 
 class EpochLog(Callback):
-    """One row per epoch: loss, learning rate, and DSC and S2S where the epoch was validated.
+    """One row per epoch: learning rate, loss and ratios of the training patches, and what the validation
+    found where there was one. docs/training.md says how each is averaged.
 
     (Lightning's CSVLogger deletes the log it finds.)
     """
 
     def __init__(self, file: Path, targets: Sequence[str]) -> None:
         self.file = file
-        self.scores = [
-            "dsc",
-            *(f"dsc_{target}" for target in targets),
+        self.training = ["loss", *columns(targets, prefix="training_")]
+        self.validation = [
+            "validation_loss",
+            *columns(targets),
             *(f"s2s_mm_{target}" for target in targets),
         ]
         self.rows: list[dict[str, float]] = []
@@ -96,19 +99,16 @@ class EpochLog(Callback):
         self.validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        measured = ["loss"]
-        if self.validated:
-            measured += [name for name in self.scores if name != "validation_loss"]
-            measured += [name for name in ("validation_loss",) if name in trainer.callback_metrics]
+        measured = [*self.training, *(self.validation if self.validated else ())]
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         values = {name: float(trainer.callback_metrics[name]) for name in measured}
         self.rows.append({"epoch": trainer.current_epoch, "learning_rate": rate, **values})
         self.validated = False
-        self._name_scores()
 
     def write(self) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, ["epoch", "learning_rate", "loss", *self.scores], lineterminator="\n")
+        names = ["epoch", "learning_rate", *self.training, *self.validation]
+        writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         if not self.file.is_file() or self.file.read_text(encoding="utf-8") != text.getvalue():
@@ -119,12 +119,6 @@ class EpochLog(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
-        self._name_scores()
-
-    def _name_scores(self) -> None:
-        """A recipe that goes by the validation loss has it in its log."""
-        if "validation_loss" not in self.scores and any("validation_loss" in row for row in self.rows):
-            self.scores.append("validation_loss")
 
 
 class FollowPlateau(Callback):

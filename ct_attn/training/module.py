@@ -12,12 +12,14 @@ from torch.nn import functional
 
 from ct_attn.device import channels_last
 from ct_attn.inference.sliding_window import over_windows
-from ct_attn.losses import SegmentationLoss, class_logits
+from ct_attn.losses import SegmentationLoss
 from ct_attn.network.build import build_network
 from ct_attn.network.segmenter import Supervised
 from ct_attn.network.slicewise import core_of
 from ct_attn.network.transfer import all_but, freeze
 from ct_attn.recipe import Recipe
+from ct_attn.report.run_page import RATIOS
+from ct_attn.training.confusion import column_of, count_voxels, predicted_labels, ratios
 from ct_attn.training.optimisation import make_average, make_optimizer, make_schedule
 from ct_attn.training.validation import (
     ValidatedCase,
@@ -45,6 +47,7 @@ class SegmentationModule(LightningModule):
         decay = recipe.training.ema_decay
         self.average = None if decay is None else make_average(self.network, decay)
         self.averaged_steps = 0
+        self.counted = torch.zeros(0)  # voxels of the epoch's patches, as count_voxels gives them
         self.validated: list[ValidatedCase] = []  # of this process, then of all
         self.worst: list[ValidatedCase] = []  # of this process, with their labels
         self.is_validating = False
@@ -69,6 +72,7 @@ class SegmentationModule(LightningModule):
         self.averaged_steps = self.trainer.global_step
         if self.trainer.is_last_batch:
             self._even_out_buffers()
+            self._log_training_ratios()
 
     def _even_out_buffers(self) -> None:
         """Batch statistics as the first process has them, on all: they are validated, kept and saved."""
@@ -76,7 +80,24 @@ class SegmentationModule(LightningModule):
             for buffer in self.buffers():
                 distributed.broadcast(buffer, src=0)
 
+    def _log_training_ratios(self) -> None:
+        """The ratios of the epoch's patches, their voxels pooled over all batches and processes."""
+        if self.trainer.world_size > 1:
+            distributed.all_reduce(self.counted)
+        per_target = torch.tensor([ratios(counts) for counts in self.counted.tolist()])
+        self._log_ratios(dict(zip(RATIOS, per_target.T, strict=True)), prefix="training_")
+
+    def _log_ratios(self, per_target: dict[str, Tensor], *, prefix: str = "") -> None:
+        """Each ratio's mean over the targets that have one, then every target's."""
+        for ratio in RATIOS:
+            values = per_target[ratio]
+            names = column_of(ratio, self.recipe.label_scheme.names, prefix=prefix)
+            for name, value in zip(names, [values.nanmean(), *values], strict=True):
+                self.log(name, value, on_step=False, on_epoch=True, batch_size=1)
+
     def on_train_epoch_start(self) -> None:
+        n_targets = self.recipe.n_classes - 1
+        self.counted = torch.zeros(n_targets, 3, dtype=torch.int64, device=self.device)
         freeze(core_of(self.network), self.frozen_parts(self.current_epoch))
 
     def frozen_parts(self, epoch: int) -> list[str]:
@@ -88,7 +109,11 @@ class SegmentationModule(LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         image = batch["image"].contiguous(memory_format=torch.channels_last_3d)
-        loss = supervised_loss(self.loss, self.network.supervised(image), batch["label"], batch["known"])
+        supervised = self.network.supervised(image)
+        loss = supervised_loss(self.loss, supervised, batch["label"], batch["known"])
+        with torch.no_grad():
+            found = predicted_labels(supervised.prediction, self.recipe.loss)
+            self.counted += count_voxels(found, batch["label"], batch["known"])
         self.log(
             "loss",
             loss,
@@ -109,25 +134,19 @@ class SegmentationModule(LightningModule):
             self.recipe,
             n_values=self.recipe.n_outputs,
         )
-        if self.recipe.training.best_by == "loss":
-            loss = self.loss(logits[None], case["label"][0], case["known"])
-            self.log(
-                "validation_loss",
-                loss,
-                on_step=False,
-                on_epoch=True,
-                batch_size=1,
-                sync_dist=self.trainer.world_size > 1,
-            )
-        labels = class_logits(logits, self.recipe.loss).argmax(0).to(torch.uint8)
+        self.log(
+            "validation_loss",
+            self.loss(logits[None], case["label"][0], case["known"]),
+            on_step=False,
+            on_epoch=True,
+            batch_size=1,
+            sync_dist=self.trainer.world_size > 1,
+        )
+        labels = predicted_labels(logits[None], self.recipe.loss)[0]
         known = case["known"][0, 1:].tolist()
-        dsc, s2s_mm = score_labels(labels, case["label"][0, 0], known, case["spacing_mm"][0].tolist())
+        scores = score_labels(labels, case["label"][0, 0], known, case["spacing_mm"][0].tolist())
         done = ValidatedCase(
-            number=int(case["number"]),
-            case_id=case["case_id"][0],
-            dsc=dsc,
-            s2s_mm=s2s_mm,
-            labels=labels.cpu(),
+            number=int(case["number"]), case_id=case["case_id"][0], scores=scores, labels=labels.cpu()
         )
         self.validated.append(done.without_labels())
         self.worst = worst_first([*self.worst, done])[:WORST_CASES]
@@ -136,11 +155,10 @@ class SegmentationModule(LightningModule):
         """Means over the cases that label a target in full; a target that none labels has no mean."""
         self.is_validating = False
         self.validated = from_all_processes(self.validated)
-        dsc, s2s_mm = means(self.validated)
-        names = self.recipe.label_scheme.names
-        self.log_dict({f"dsc_{name}": mean for name, mean in zip(names, dsc, strict=True)})
-        self.log_dict({f"s2s_mm_{name}": mean for name, mean in zip(names, s2s_mm, strict=True)})
-        self.log("dsc", dsc.nanmean())
+        per_target = means(self.validated)
+        self._log_ratios(per_target)
+        for name, mean in zip(self.recipe.label_scheme.names, per_target["s2s_mm"], strict=True):
+            self.log(f"s2s_mm_{name}", mean)
 
     def configure_optimizers(self) -> Any:
         training = self.recipe.training

@@ -13,27 +13,46 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from ct_attn.metrics import average_symmetric_surface_distance_mm, surface_distances
+from ct_attn.report.run_page import RATIOS
+from ct_attn.training.confusion import count_voxels, ratios
 from ct_attn.volume import Spacing3
+
+#: What is measured of every case and target.
+MEASURES = (*RATIOS, "s2s_mm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetScores:
+    """How a prediction agrees with a case's labels, one value per target.
+
+    nan where the case doesn't label the target in full, or a value is not defined:
+    ``precision`` without a prediction, ``recall`` without truth, ``s2s_mm`` (area-weighted
+    average symmetric surface distance) without either. A target that is absent and stays
+    absent has ``dsc`` and ``iou`` 1.
+    """
+
+    dsc: tuple[float, ...]
+    iou: tuple[float, ...]
+    precision: tuple[float, ...]
+    recall: tuple[float, ...]
+    s2s_mm: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidatedCase:
     """What the network made of case ``number`` of the validation side.
 
-    ``dsc`` and ``s2s_mm`` (area-weighted average symmetric surface distance), one value
-    per target; nan where the case doesn't label it in full, and ``s2s_mm`` also where
-    truth or prediction is empty. ``labels``: the prediction, uint8 [I, J, K], where kept.
+    ``labels``: the prediction, uint8 [I, J, K], where kept.
     """
 
     number: int
     case_id: str
-    dsc: tuple[float, ...]
-    s2s_mm: tuple[float, ...]
+    scores: TargetScores
     labels: Tensor | None = None
 
     @property
     def mean_dsc(self) -> float:
-        known = [value for value in self.dsc if not isnan(value)]
+        known = [value for value in self.scores.dsc if not isnan(value)]
         return sum(known) / len(known) if known else nan
 
     def without_labels(self) -> ValidatedCase:
@@ -50,29 +69,23 @@ def share_of(n_cases: int, *, rank: int, n_processes: int) -> list[int]:
 
 def score_labels(
     predicted: Tensor, truth: Tensor, known: Sequence[bool], spacing_mm: Spacing3
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """DSC and S2S in mm of the classes 1, 2, ... of ``predicted`` and ``truth`` [I, J, K].
+) -> TargetScores:
+    """The scores of the classes 1, 2, ... of ``predicted`` and ``truth`` [I, J, K].
 
-    ``known``: whether the case labels each of these classes in full; nan where not.
-    ``spacing_mm``: of the case's working grid.
+    ``known``: whether the case labels each of these classes in full. ``spacing_mm``: of the
+    case's working grid.
     """
-    dsc = dsc_per_class(predicted, truth, len(known) + 1)
+    of_batch = torch.tensor([[True, *known]], device=truth.device)
+    counts = count_voxels(predicted[None], truth[None], of_batch).tolist()
     found, true = predicted.cpu().numpy(), truth.cpu().numpy()
-    s2s = [_s2s_mm(found == code, true == code, spacing_mm) for code in range(1, len(known) + 1)]
-    return (
-        tuple(value if fully else nan for value, fully in zip(dsc, known, strict=True)),
-        tuple(value if fully else nan for value, fully in zip(s2s, known, strict=True)),
-    )
-
-
-def dsc_per_class(predicted: Tensor, truth: Tensor, n_classes: int) -> list[float]:
-    """DSC of the classes 1 to ``n_classes`` - 1; an absent class that stays absent counts 1."""
-    scores = []
-    for code in range(1, n_classes):
-        p, t = predicted == code, truth == code
-        size = int(p.sum() + t.sum())
-        scores.append(2 * int((p & t).sum()) / size if size else 1.0)
-    return scores
+    per_target = [
+        (*ratios(counts[code - 1], of_nothing=1.0), _s2s_mm(found == code, true == code, spacing_mm))
+        if fully
+        else (nan,) * len(MEASURES)
+        for code, fully in enumerate(known, start=1)
+    ]
+    dsc, iou, precision, recall, s2s_mm = zip(*per_target, strict=True)
+    return TargetScores(dsc=dsc, iou=iou, precision=precision, recall=recall, s2s_mm=s2s_mm)
 
 
 def from_all_processes(cases: Sequence[ValidatedCase]) -> list[ValidatedCase]:
@@ -82,10 +95,12 @@ def from_all_processes(cases: Sequence[ValidatedCase]) -> list[ValidatedCase]:
     return [by_number[number] for number in sorted(by_number)]
 
 
-def means(cases: Sequence[ValidatedCase]) -> tuple[Tensor, Tensor]:
-    """DSC and S2S in mm per target, over the cases that have a value; nan where none has."""
-    dsc, s2s = torch.tensor([case.dsc for case in cases]), torch.tensor([case.s2s_mm for case in cases])
-    return dsc.nanmean(0), s2s.nanmean(0)
+def means(cases: Sequence[ValidatedCase]) -> dict[str, Tensor]:
+    """Each of :data:`MEASURES` per target, over the cases that have a value; nan where none has."""
+    return {
+        measure: torch.tensor([getattr(case.scores, measure) for case in cases]).nanmean(0)
+        for measure in MEASURES
+    }
 
 
 def worst_first(cases: Sequence[ValidatedCase]) -> list[ValidatedCase]:

@@ -34,7 +34,8 @@ class KeepWorst(Callback):
         assert isinstance(pl_module, SegmentationModule)
         worst = worst_first(pl_module.validated)
         self.cases = [
-            {"case_id": case.case_id, "dsc": list(case.dsc), "s2s_mm": list(case.s2s_mm)} for case in worst
+            {"case_id": case.case_id, "dsc": list(case.scores.dsc), "s2s_mm": list(case.scores.s2s_mm)}
+            for case in worst
         ]
         shown = [case.number for case in worst[:WORST_CASES]]
         drawn: dict[int, Tensor] = {}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
+
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from ct_attn.labels import DISK_SCHEME
+from ct_attn.manifest import read_manifest
 from ct_attn.scan_io import nifti
 from ct_attn.volume import Grid, Mask
 from tests.integration.test_command_line import assert_refused, ct_attn, succeed
@@ -47,6 +52,36 @@ def test_one_torn_file_is_named_and_counted_and_the_exit_code_is_1(masks):
         assert "3 cases" in one.stdout
     one, two = ({path.name: path.read_bytes() for path in (masks / f"out{n}").iterdir()} for n in (1, 2))
     assert one == two
+
+
+def test_every_slice_is_scored_when_asked_for(masks):
+    done = evaluate(masks, "good", "out", "--per-slice", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert f"slices  {masks / 'out' / 'slices.csv'}" in done.stdout
+    with (masks / "out" / "slices.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == N_CASES * 4 * GRID.shape[2]
+    (middle,) = [
+        row for row in rows if (row["case_id"], row["organ"], row["slice"]) == ("case1", "spleen", "8")
+    ]
+    assert (middle["state"], middle["position_mm"]) == ("scored", "24")
+    assert float(middle["dsc"]) == pytest.approx(0.9)  # ten rows, of which one is shifted out
+    assert float(middle["accuracy"]) == pytest.approx(1 - 20 / (30 * 26), abs=1e-5)
+    assert {row["dsc"] for row in rows if row["state"] == "both empty"} == {""}
+
+
+def test_every_case_is_drawn_where_a_manifest_says_where_its_scan_is(tiny_manifest, tmp_path):
+    case = read_manifest(tiny_manifest).test[0]
+    (tmp_path / "masks").mkdir()
+    shutil.copy(tiny_manifest.parent / case.label, tmp_path / "masks" / f"{case.case_id}.nii.gz")
+    options = ("--predicted", tmp_path / "masks", "--side-by-side", "--pictures", 0, "--viewer", 0)
+    done = succeed("evaluate", "--truth", tiny_manifest, *options, "-o", tmp_path / "out")
+    assert f"pictures {tmp_path / 'out' / 'pictures'}" in done.stdout
+    picture = imread(tmp_path / "out" / "pictures" / f"{case.case_id}.png")
+    assert picture.shape[1] > 3 * picture.shape[0] / 2
+    refused = ct_attn("evaluate", "--truth", tmp_path / "masks", *options, "-o", tmp_path / "other")
+    assert_refused(refused, "manifest", "--side-by-side")
+    assert not (tmp_path / "other").exists()
 
 
 def test_masks_on_another_grid_are_resampled_only_when_asked_and_aloud(masks):

@@ -91,9 +91,9 @@ def test_a_kill_between_any_two_files_leaves_them_to_be_put_right(driver, recipe
         assert_twins(run, tmp_path / "twin")
 
 
-def losses(run):
+def logged(run, column):
     with (run / "log.csv").open() as file:
-        return [float(row["loss"]) for row in csv.DictReader(file)]
+        return [float(row[column]) for row in csv.DictReader(file)]
 
 
 def test_two_processes_train_as_one_that_accumulates_two_batches(driver, recipe, tiny_manifest, tmp_path):
@@ -103,9 +103,10 @@ def test_two_processes_train_as_one_that_accumulates_two_batches(driver, recipe,
     accumulating = ("--set", "training.optimizer.accumulate=2")
     assert driver.train(*arguments, "-o", tmp_path / "one", *accumulating) == [0]
     assert driver.train(*arguments, "-o", tmp_path / "plain") == [0]
-    two, one, plain = (losses(tmp_path / run) for run in ("two", "one", "plain"))
-    assert two == pytest.approx(one, rel=1e-5)
-    assert two != pytest.approx(plain, rel=1e-5)
+    for column, rel in (("loss", 1e-5), ("training_dsc", 1e-3)):  # voxels near a border may change sides
+        two, one, plain = (logged(tmp_path / run, column) for run in ("two", "one", "plain"))
+        assert two == pytest.approx(one, rel=rel)
+        assert two != pytest.approx(plain, rel=rel)
 
 
 def test_the_command_starts_its_second_process_itself(driver, recipe, tiny_manifest, tmp_path):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
 import pytest
 
 from ct_attn.errors import UserError
-from ct_attn.evaluate import Reading, evaluate
-from ct_attn.labels import DISK_SCHEME, PAPER_SCHEME, LabelScheme
+from ct_attn.evaluate import Reading, Showing, evaluate
+from ct_attn.labels import DISK_SCHEME, ORGANS, PAPER_SCHEME, LabelScheme
 from ct_attn.manifest import Case, Manifest, write_manifest
 from ct_attn.metrics.scores import ScoreOptions, State, SurfaceConvention
 from ct_attn.scan_io import nifti
@@ -118,6 +119,78 @@ def test_two_workers_give_the_same_bytes_as_one(tmp_path, silent):
     evaluate(*pair, tmp_path / "two", progress=silent, workers=2)
     assert files_in(tmp_path / "one") == files_in(tmp_path / "two")
     assert len(files_in(tmp_path / "one")) == 3
+
+
+def test_scores_per_slice_are_written_when_asked_for_and_never_left_from_before(tmp_path, silent):
+    pair = folders(tmp_path)
+    made = evaluate(*pair, tmp_path / "out", progress=silent, per_slice=True)
+    evaluate(*pair, tmp_path / "two", progress=silent, per_slice=True, workers=2)
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "two")
+    with made.slices_csv.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 4 * 12
+    missed = [row for row in rows if row["state"] == "missed"]
+    assert {(row["case_id"], row["slice"]) for row in missed} <= {(f"case{n}", str(3 + n)) for n in range(3)}
+    assert {row["position_mm"] for row in rows if row["slice"] == "5"} == {"15"}
+    again = evaluate(*pair, tmp_path / "out", progress=silent)
+    assert again.slices_csv is None
+    assert not made.slices_csv.exists()
+
+
+def cohort(tmp_path, n_cases=3):
+    """A manifest of test cases; the last one has an organ in neither mask."""
+    truth, predicted = folders(tmp_path, n_cases)
+    write(truth / f"case{n_cases - 1}.nii.gz", np.zeros(GRID.shape, np.uint8), DISK_SCHEME)
+    write(predicted / f"case{n_cases - 1}.nii.gz", np.zeros(GRID.shape, np.uint8), DISK_SCHEME)
+    cases = []
+    for number in range(n_cases):
+        scan = Volume(hu=np.full(GRID.shape, 40, np.int16), grid=GRID)
+        nifti.write_volume(scan, tmp_path / f"scan{number}.nii.gz")
+        cases.append(
+            Case(case_id=f"case{number}", patient_id=f"p{number}", image=f"scan{number}.nii.gz",
+                 label=f"truth/case{number}.nii.gz", labelled_organs=ORGANS)
+        )  # fmt: skip
+    labels = {"0": "background"} | {str(code): name for name, code in DISK_SCHEME.codes.items()}
+    kept = cases[0].model_copy(update={"case_id": "b", "patient_id": "b", "fold": 0})
+    manifest = Manifest(name="m", source="s", licence="l", labels=labels, training=(kept,), test=tuple(cases))
+    write_manifest(manifest, tmp_path / "manifest.json")
+    return tmp_path / "manifest.json", predicted
+
+
+def test_every_case_is_drawn_side_by_side_and_the_report_is_what_it_was(tmp_path, silent):
+    pair = cohort(tmp_path)
+    showing = Showing(pictures=1, viewer=0, side_by_side=True)
+    made = evaluate(*pair, tmp_path / "out", progress=silent, showing=showing)
+    evaluate(*pair, tmp_path / "two", progress=silent, showing=showing, workers=2)
+    pictures = files_in(made.pictures)
+    assert sorted(pictures) == ["case0.png", "case1.png", "case2.png"]  # the empty one too
+    assert pictures == files_in(tmp_path / "two" / "pictures")
+    assert all(png.startswith(b"\x89PNG") for png in pictures.values())
+    plain = evaluate(*pair, tmp_path / "plain", progress=silent, showing=Showing(pictures=1, viewer=0))
+    assert plain.pictures is None
+    assert not (tmp_path / "plain" / "pictures").exists()
+    assert plain.report.read_bytes() == made.report.read_bytes()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_scan_that_cannot_be_drawn_is_named_and_its_older_picture_goes(tmp_path, silent, workers):
+    pair = cohort(tmp_path)
+    showing = Showing(pictures=0, viewer=0, side_by_side=True)
+    evaluate(*pair, tmp_path / "out", progress=silent, showing=showing)
+    (tmp_path / "scan1.nii.gz").write_bytes(b"torn")
+    made = evaluate(*pair, tmp_path / "out", progress=silent, showing=showing, workers=workers)
+    assert sorted(files_in(made.pictures)) == ["case0.png", "case2.png"]
+    [failure] = made.failures
+    assert failure.startswith("case1: ")
+    assert "scan1.nii.gz" in failure
+    assert len({score.case_id for score in made.scores}) == 3
+
+
+def test_without_a_manifest_nothing_is_drawn_side_by_side_and_nothing_is_written(tmp_path, silent):
+    pair = folders(tmp_path)
+    with pytest.raises(UserError, match=r"expected a manifest.*--side-by-side"):
+        evaluate(*pair, tmp_path / "out", progress=silent, showing=Showing(side_by_side=True))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from ct_attn.losses import (
     LossConfig,
     SegmentationLoss,
-    class_logits,
     marginal_cross_entropy,
     sorensen_dice,
 )
@@ -268,16 +267,6 @@ def test_an_organ_that_a_case_does_not_label_has_no_sigmoid_loss_where_nothing_i
     assert torch.equal(before, after)
     changed[0, 1, 0] += 5  # and at one that is another organ, so not this one
     assert SegmentationLoss(config)(changed, labels, known) > after
-
-
-@given(seed=st.integers(0, 2**16))
-def test_a_voxel_is_the_organ_of_highest_probability_above_one_half(seed):
-    logits = drawn(seed, (3, 4, 4))
-    best = class_logits(logits, LossConfig(activation="sigmoid")).argmax(0)
-    probabilities = torch.sigmoid(logits)
-    expected = torch.where(probabilities.amax(0) > 0.5, probabilities.argmax(0) + 1, 0)
-    assert torch.equal(best, expected)
-    assert class_logits(logits, LossConfig()) is logits
 
 
 def test_a_loss_of_nothing_is_refused():

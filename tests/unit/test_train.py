@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from math import nan
 
 import lightning
 import pytest
@@ -59,6 +60,10 @@ def test_the_log_has_the_loss_of_every_epoch_and_dsc_of_every_validation(finishe
     for row in validations:
         mean = sum(float(row[f"dsc_{organ}"]) for organ in ("pancreas", "spleen", "kidney")) / 3
         assert float(row["dsc"]) == pytest.approx(mean, abs=1e-6)
+        assert 0 < float(row["validation_loss"]) < 1
+        for organ in ("pancreas", "spleen", "kidney"):  # none is absent from a phantom
+            assert float(row[f"iou_{organ}"]) <= float(row[f"dsc_{organ}"])
+            assert float(row[f"recall_{organ}"]) >= 0
 
 
 def test_the_log_has_s2s_in_mm_where_an_organ_was_found(finished_run):
@@ -244,7 +249,7 @@ def test_a_network_without_gates_has_a_report_without_attention(tiny_manifest, t
     recipe = tiny_recipe("network.kind=unet", "training.epochs=1", "training.validate_every=1")
     train(recipe, tiny_manifest, tmp_path / "run", progress=silent)
     html = (tmp_path / "run" / "report.html").read_text()
-    assert "Loss on training patches" in html
+    assert "DSC on training patches" in html
     assert "Attention over the training" not in html
 
 
@@ -282,6 +287,54 @@ def test_half_labelled_kidneys_train_and_are_not_validated(tiny_manifest, tmp_pa
     assert validated["dsc_kidney"] == "nan"
     known = (float(validated["dsc_pancreas"]) + float(validated["dsc_spleen"])) / 2
     assert float(validated["dsc"]) == pytest.approx(known, abs=1e-6)
+    assert validated["training_dsc_kidney"] == validated["iou_kidney"] == "nan"
+    assert 0 <= float(validated["training_dsc_spleen"]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "labelled"),
+    [
+        ((), ("spleen", "left_kidney", "right_kidney")),
+        (("training.optimizer.accumulate=2",), ("spleen", "left_kidney")),
+        (("loss.activation=sigmoid", "network.deep_supervision=per_scale"), ("spleen", "left_kidney")),
+    ],
+)
+def test_the_log_has_the_ratios_of_the_voxels_of_all_patches_of_an_epoch(
+    tiny_manifest, tmp_path, silent, monkeypatch, overrides, labelled
+):
+    path = with_labelled(tiny_manifest, tmp_path / "manifest.json", labelled)
+    seen, step = {0: [], 1: []}, SegmentationModule.training_step
+
+    def noted(self, batch, batch_index):
+        with torch.no_grad():  # without batch statistics the same network gives the same
+            outputs = self.network(batch["image"].contiguous(memory_format=torch.channels_last_3d))
+        if recipe.loss.activation == "sigmoid":
+            outputs = torch.cat([torch.zeros_like(outputs[:, :1]), outputs], dim=1)
+        seen[self.current_epoch].append((outputs.argmax(1), batch["label"], batch["known"]))
+        return step(self, batch, batch_index)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", noted)
+    recipe = tiny_recipe(
+        "training.epochs=2", "training.validate_every=2", "network.norm=instance",
+        "targets={spleen: [spleen], kidney: [left_kidney, right_kidney]}", *overrides,
+    )  # fmt: skip
+    train(recipe, path, tmp_path / "run", progress=silent)
+    with (tmp_path / "run" / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for epoch, row in enumerate(rows):
+        masks, truth, known = (torch.cat(parts) for parts in zip(*seen[epoch], strict=True))
+        assert len(masks) == 6  # three batches of two
+        for code, name in enumerate(recipe.label_scheme.names, start=1):
+            p, t = ((codes == code)[known[:, code]] for codes in (masks, truth))
+            both, found, size = (int(voxels.sum()) for voxels in (p & t, p, t))
+            expected = {
+                "dsc": (2 * both, size + found), "iou": (both, size + found - both),
+                "precision": (both, found), "recall": (both, size),
+            }  # fmt: skip
+            for ratio, (part, whole) in expected.items():
+                logged = float(row[f"training_{ratio}_{name}"])
+                value = part / whole if whole else nan
+                assert logged == pytest.approx(value, rel=1e-6, nan_ok=True), (epoch, ratio, name)
 
 
 def test_a_missing_scan_is_named_before_anything_is_written(tiny_manifest, tmp_path, silent):

@@ -91,6 +91,7 @@ def test_orientation_of_each_code_even_when_turned_by_20_degrees(code):
         affine[:, axis] = 0
         affine[world, axis] = (0.7 + axis) * (1 if letter in "RAS" else -1)
     assert grid(affine).orientation == code
+    assert code[grid(affine).axial_axis] in "SI"
     turn = np.eye(4)
     turn[:3, :3] = rotation(0.2, -0.2, 0.2)
     assert grid(turn @ affine).orientation == code

@@ -94,6 +94,8 @@ def test_the_prediction_is_the_mean_of_the_four_refined_masks():
     assert len(supervised.logits) == 8
     assert supervised.weights == (1.0,) * 8
     assert torch.allclose(network(image), torch.stack(supervised.logits[4:]).mean(0), atol=1e-4)
+    assert torch.allclose(network(image), supervised.prediction, atol=1e-4)
+    assert not supervised.prediction.requires_grad
 
 
 def test_the_networks_own_losses_are_weighted_as_published():

@@ -43,6 +43,7 @@ def test_per_scale_every_level_but_the_coarsest_counts_half_of_the_finer(kind):
     assert [tuple(logits.shape[2:]) for logits in supervised.logits] == [(16, 32, 16), (8, 16, 8), (4, 8, 4)]
     assert supervised.weights == pytest.approx((4 / 7, 2 / 7, 1 / 7))
     assert torch.equal(supervised.logits[0], network(image))
+    assert supervised.prediction is supervised.logits[0]
 
 
 def test_per_scale_has_a_head_per_scale_and_nothing_to_fuse():

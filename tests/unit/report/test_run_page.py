@@ -18,10 +18,13 @@ from ct_attn.report.strip import attention_strip
 
 LOG = [
     {"epoch": 0, "learning_rate": 0.01, "loss": 0.9},
-    {"epoch": 1, "learning_rate": 0.005, "loss": 0.5, "dsc": 0.4, "dsc_pancreas": 0.2, "dsc_spleen": 0.6},
+    {"epoch": 1, "learning_rate": 0.005, "loss": 0.5, "dsc": 0.4, "dsc_pancreas": 0.2, "dsc_spleen": 0.6,
+     "validation_loss": 0.75, "training_dsc_spleen": 0.111},
     {"epoch": 2, "learning_rate": 0.0, "loss": 0.3},
-    {"epoch": 3, "learning_rate": 0.0, "loss": 0.2, "dsc": 0.7, "dsc_pancreas": 0.5, "dsc_spleen": 0.9},
-]
+    {"epoch": 3, "learning_rate": 0.0, "loss": 0.2, "dsc": 0.7, "dsc_pancreas": 0.5, "dsc_spleen": 0.9,
+     "validation_loss": 0.4567, "training_iou_spleen": 0.222, "precision_spleen": 0.333,
+     "recall_spleen": nan},
+]  # fmt: skip
 
 
 def strip(epochs=(3, 6), gates=("level1", "level2_gate1"), size=(40, 30)):
@@ -75,8 +78,18 @@ def test_the_page_has_all_curves_and_what_it_was_given(tmp_path):
     html = written(tmp_path)
     assert "a &lt;run&gt;" in html
     lines = points(html)
-    assert [len(line) for line in lines] == [4, 2, 2, 0, 0, 4]
+    assert [len(line) for line in lines] == [4, 2, 0, 1, 2, 2, 0, 0, 4]
     assert "Attention over the training" not in html
+
+
+def test_the_last_validated_epoch_stands_in_a_table_training_beside_validation(tmp_path):
+    table = written(tmp_path).split('<section aria-labelledby="latest">')[1].split("</section>")[0]
+    assert "Training and validation after epoch 4" in table
+    assert "Loss 0.2000 on the training patches, 0.4567 on the validation cases" in table
+    spleen = re.findall(r"<td>(.*?)</td>", table.split("</tr>")[3])
+    assert spleen == ["—", "0.222", "—", "—", "0.900", "—", "0.333", "—"]
+    write_run_report(tmp_path / "r", title="t", facts={}, log=LOG[:1], targets=["pancreas"], strip=None)
+    assert "latest" not in (tmp_path / "r").read_text(encoding="utf-8")
 
 
 def test_the_worst_cases_are_listed_with_dsc_and_s2s_and_shown(tmp_path):

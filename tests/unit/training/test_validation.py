@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_attn.training.validation import (
+    TargetScores,
     ValidatedCase,
-    dsc_per_class,
     from_all_processes,
     means,
     score_labels,
@@ -21,31 +21,52 @@ from ct_attn.training.validation import (
 
 
 def case(number, *dsc):
-    return ValidatedCase(number=number, case_id=f"case_{number}", dsc=dsc, s2s_mm=(1.0,) * len(dsc))
+    scores = TargetScores(
+        dsc=dsc, iou=dsc, precision=dsc[::-1], recall=(nan,) * len(dsc), s2s_mm=(1.0,) * len(dsc)
+    )
+    return ValidatedCase(number=number, case_id=f"case_{number}", scores=scores)
 
 
-def test_dsc_of_two_voxels_of_which_one_is_found():
-    truth = torch.tensor([1, 1, 0, 2])
-    predicted = torch.tensor([1, 0, 0, 2])
-    assert dsc_per_class(predicted, truth, n_classes=3) == [2 / 3, 1.0]
+def scores_of(predicted, truth, known):
+    predicted, truth = (
+        torch.tensor(labels, dtype=torch.uint8).reshape(-1, 1, 1) for labels in (predicted, truth)
+    )
+    return score_labels(predicted, truth, known, (1.0, 1.0, 1.0))
+
+
+def test_two_voxels_of_which_one_is_found():
+    scores = scores_of([1, 0, 0, 2], [1, 1, 0, 2], [True, True])
+    assert scores.dsc == (2 / 3, 1.0)
+    assert scores.iou == (1 / 2, 1.0)
+    assert scores.precision == (1.0, 1.0)
+    assert scores.recall == (1 / 2, 1.0)
 
 
 def test_an_absent_class_that_stays_absent_counts_one_and_an_invented_one_zero():
-    truth = torch.zeros(4, dtype=torch.int64)
-    assert dsc_per_class(truth, truth, n_classes=2) == [1.0]
-    assert dsc_per_class(torch.tensor([1, 0, 0, 0]), truth, n_classes=2) == [0.0]
+    absent = scores_of([0, 0], [0, 0], [True])
+    assert (absent.dsc, absent.iou) == ((1.0,), (1.0,))
+    assert isnan(absent.precision[0])
+    invented = scores_of([1, 0], [0, 0], [True])
+    assert (invented.dsc, invented.iou, invented.precision) == ((0.0,),) * 3
+    assert isnan(invented.recall[0])
+
+
+def test_what_a_case_does_not_label_in_full_has_no_value():
+    scores = scores_of([1, 0, 0, 2], [1, 1, 0, 2], [False, True])
+    assert all(isnan(value[0]) for value in (scores.dsc, scores.iou, scores.precision, scores.recall))
+    assert scores.dsc[1] == 1.0
 
 
 def test_s2s_is_in_mm_and_missing_where_there_is_no_surface():
     truth = torch.zeros(20, 20, 20, dtype=torch.uint8)
     truth[5:15, 5:15, 5:15] = 1
-    dsc, s2s_mm = score_labels(truth, truth, [True, True, False], (2.0, 2.0, 3.0))
-    assert dsc[:2] == (1.0, 1.0)
-    assert s2s_mm[0] == 0
-    assert isnan(dsc[2])
-    assert all(map(isnan, s2s_mm[1:]))
+    scores = score_labels(truth, truth, [True, True, False], (2.0, 2.0, 3.0))
+    assert scores.dsc[:2] == (1.0, 1.0)
+    assert scores.s2s_mm[0] == 0
+    assert isnan(scores.dsc[2])
+    assert all(map(isnan, scores.s2s_mm[1:]))
     moved = torch.roll(truth, 1, dims=2)
-    near, far = (score_labels(moved, truth, [True], (2.0, 2.0, step))[1][0] for step in (3.0, 6.0))
+    near, far = (score_labels(moved, truth, [True], (2.0, 2.0, step)).s2s_mm[0] for step in (3.0, 6.0))
     assert 0 < near < 3
     assert far > near
 
@@ -60,10 +81,12 @@ def test_every_case_is_validated_and_no_process_is_idle(n_cases, n_processes):
 
 
 def test_means_leave_out_what_has_no_value():
-    dsc, s2s_mm = means([case(0, 0.2, nan), case(1, 0.4, nan)])
-    assert dsc[0] == pytest.approx(0.3)
-    assert isnan(dsc[1])
-    assert s2s_mm.tolist() == [1, 1]
+    found = means([case(0, 0.2, nan), case(1, 0.4, nan)])
+    assert found["dsc"][0] == pytest.approx(0.3)
+    assert isnan(found["dsc"][1])
+    assert found["precision"][1] == pytest.approx(0.3)
+    assert all(map(isnan, found["recall"]))
+    assert found["s2s_mm"].tolist() == [1, 1]
 
 
 def test_the_worst_case_comes_first_and_one_without_a_score_not_at_all():
