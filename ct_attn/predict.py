@@ -96,6 +96,8 @@ def predict(
         require_replaceable(statuses)
     todo = [status for status in statuses if overwrite or status.state != State.DONE]
     _say_why(todo, on_note)
+    if todo and resolved.uncalibrated:
+        on_note("", resolved.uncalibrated)
     failures: dict[str, str] = {}
     masks: dict[str, Path] = {}
     task = progress.add_task("predicting", total=len(cases), completed=len(cases) - len(todo))
