@@ -96,8 +96,6 @@ def predict(
         require_replaceable(statuses)
     todo = [status for status in statuses if overwrite or status.state != State.DONE]
     _say_why(todo, on_note)
-    if todo and resolved.uncalibrated:
-        on_note("", resolved.uncalibrated)
     failures: dict[str, str] = {}
     masks: dict[str, Path] = {}
     task = progress.add_task("predicting", total=len(cases), completed=len(cases) - len(todo))
@@ -119,6 +117,8 @@ def predict(
         masks[case.name] = case.files.mask
         for note in (*outcome.notes, *(f"warning: {warning}" for warning in outcome.warnings)):
             on_note(case.name, note)
+    if masks and request.outputs.statistics and resolved.uncalibrated:
+        on_note("", resolved.uncalibrated)  # they hold the confidence
     skipped = [status.case.files.mask for status in statuses if status.case not in waiting]
     return Predictions(
         masks=tuple(masks[name] for name in sorted(masks)),

@@ -342,14 +342,17 @@ def test_a_filter_is_applied_and_written_down(run, scans, tmp_path):
     assert {effect.filter for effect in effects.values()} == {"largest"}
 
 
-def test_an_uncalibrated_confidence_is_called_so_once_a_run_and_in_every_record(run, scans):
+def test_an_uncalibrated_confidence_is_called_so_in_every_record_and_once_a_run_that_asks_for_it(run, scans):
     heard = []
-    made = run(scans, on_note=heard)
+    run(scans, on_note=heard)
+    assert not any("uncalibrated" in note for _, note in heard)
+    statistics = Outputs(statistics=True)
+    made = run(scans, outputs=statistics, on_note=heard)
     said = [(name, note) for name, note in heard if "uncalibrated" in note]
     assert [name for name, _ in said] == [""]
     assert "ct-attn calibrate -m MODEL --data MANIFEST" in said[0][1]
     assert {record(mask).uncalibrated for mask in made.masks} == {said[0][1]}
-    run(scans, on_note=heard)  # all is done
+    run(scans, outputs=statistics, on_note=heard)  # all is done
     assert len([note for _, note in heard if "uncalibrated" in note]) == 1
 
 
@@ -359,7 +362,13 @@ def test_a_calibrated_confidence_is_not_called_uncalibrated(run, scans, tmp_path
     write_postprocessing(known, trained)
     scan = scans / "one.nii.gz"
     heard = []
-    made = run(scan, models=(trained,), output=tmp_path / "a.nii.gz", on_note=heard).masks
+    made = run(
+        scan,
+        models=(trained,),
+        output=tmp_path / "a.nii.gz",
+        outputs=Outputs(statistics=True),
+        on_note=heard,
+    ).masks
     assert record(made[0]).uncalibrated is None
     assert not any("uncalibrated" in note for _, note in heard)
     raw = run(scan, models=(trained,), output=tmp_path / "b.nii.gz", filter="off").masks
