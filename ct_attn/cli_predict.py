@@ -67,10 +67,17 @@ def predict(
         Literal["auto", "fp32", "bf16", "fp16"] | None,
         typer.Option(help="Number format of the network [default: as the recipe says].", show_default=False),
     ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Through torch.compile (slow to begin; for large cohorts).")
+    ] = False,
     memory: Memory = None,
     body_mask: Annotated[
         bool, typer.Option("--body-mask/--no-body-mask", help="Compute only where the patient is.")
     ] = True,
+    windows: Annotated[
+        Literal["chosen", "trained"],
+        typer.Option(help="As large as memory allows, or of the training's patch, as its validation saw."),
+    ] = "chosen",
     cluster: Annotated[
         str | None,
         typer.Option(help="Share scans out with Dask: local, slurm, tcp://HOST:PORT.", show_default=False),
@@ -119,6 +126,8 @@ def predict(
         fast=fast,
         mirroring=tta,
         body_mask=body_mask,
+        windows=windows,
+        compile=compile_,
     )
     outputs = Outputs(
         organs=tuple(name.strip() for name in organs.split(",") if name.strip()),

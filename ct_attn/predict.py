@@ -117,6 +117,8 @@ def predict(
         masks[case.name] = case.files.mask
         for note in (*outcome.notes, *(f"warning: {warning}" for warning in outcome.warnings)):
             on_note(case.name, note)
+    if masks and request.outputs.statistics and resolved.uncalibrated:
+        on_note("", resolved.uncalibrated)  # they hold the confidence
     skipped = [status.case.files.mask for status in statuses if status.case not in waiting]
     return Predictions(
         masks=tuple(masks[name] for name in sorted(masks)),

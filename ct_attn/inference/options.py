@@ -9,6 +9,7 @@ from typing import Literal
 from ct_attn.volume import Mask, Volume
 
 Backend = Literal["auto", "torch", "openvino"]
+Windows = Literal["chosen", "trained"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,9 @@ class InferenceOptions:
     network. ``memory_bytes``: bound of what a prediction holds at a time, the scan and
     its mask included. ``fast``: a working grid twice as coarse, less overlap: a
     preview. ``mirroring``: average with mirrored copies. ``body_mask``: compute only
-    where the patient is.
+    where the patient is. ``windows``: as large as memory allows, or of the training's
+    patch, which is what its validation saw. ``compile``: through ``torch.compile``, which
+    takes the torch backend.
     """
 
     device: str = "auto"
@@ -30,6 +33,8 @@ class InferenceOptions:
     fast: bool = False
     mirroring: bool | None = None
     body_mask: bool = True
+    windows: Windows = "chosen"
+    compile: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

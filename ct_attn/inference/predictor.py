@@ -77,6 +77,7 @@ class Predictor:
             self._flips, self._mirrored = mirrored_copies(recipe)
         if mirroring and len(self._flips) == 1:
             on_note("trained without mirrored patches (augmentation.flip_axes): mirroring changes nothing")
+        self._windows_fixed = options.windows == "trained" or recipe.network.depends_on_window
         self._window_voxels = 0  # of the last plan
         #: What the networks computed for the last scan.
         self.computed_voxels = 0
@@ -236,7 +237,7 @@ class Predictor:
         return need(scan, working, self.recipe.network, self.recipe.n_classes, widest)
 
     def _plan(self, box: Shape3, needed: Need) -> WindowPlan:
-        """The windows for ``box``: of the training's size where what a network says depends on it."""
+        """The windows for ``box``: of the training's size if asked for, or if the network depends on it."""
         patch, multiple = self.recipe.training.patch_size, self._multiple
         share = _FAST_OVERLAP if self.options.fast else self.recipe.inference.overlap
         share = min(share, self.recipe.inference.overlap)
@@ -250,7 +251,7 @@ class Predictor:
             self._window_voxels = most = min(most, self._most_voxels or most)
             room = most * thinnest[slices.axis] // prod(thinnest) - 2 * slices.halo
             return plan_slices(box, patch, share, slices, most_slices=max(1, room))
-        if self.recipe.network.depends_on_window:
+        if self._windows_fixed:
             needed.windows_within(self.options.memory_bytes, patch)
             return plan_windows(box, patch, overlap)
         most = needed.windows_within(self.options.memory_bytes, multiple)
@@ -277,7 +278,7 @@ class Predictor:
     def _shrink(self, error: OutOfMemoryError, notes: list[str]) -> None:
         """Go on with smaller windows, and at last on the CPU."""
         most = self._window_voxels // _SHRINKING
-        fixed = self.recipe.network.depends_on_window and self.recipe.slices is None
+        fixed = self._windows_fixed and self.recipe.slices is None
         smaller = not fixed and most >= prod(self._multiple)
         if not smaller and (not self.models or self.options.device == "cpu"):
             raise UserError(

@@ -50,7 +50,8 @@ class PredictionRecord(StrictModel):
     all that was asked for. ``outputs``: digest of every file by kind (``mask``,
     ``preview``, ``probabilities/ORGAN``, ``attention/GATE``). ``confidence`` by target, 0 to
     1, None where the target was not found; ``expected_dsc``: what cases of such a
-    confidence reached in the model's calibration. ``statistics`` is None where it was not
+    confidence reached in the model's calibration; ``uncalibrated``: why there is none, None
+    where there is one. ``statistics`` is None where it was not
     asked for.
     """
 
@@ -67,6 +68,7 @@ class PredictionRecord(StrictModel):
     warnings: tuple[str, ...]
     confidence: dict[str, float | None]
     expected_dsc: dict[str, float | None]
+    uncalibrated: str | None = None
     filtered: dict[str, FilterEffect]
     statistics: tuple[OrganStatistics, ...] | None
     versions: dict[str, str]

@@ -17,7 +17,7 @@ from ct_attn.prediction.record import settings_digest
 from ct_attn.scan_io.options import AS_IT_IS, ReadingOptions
 
 #: Say where and how fast, not what: a case done on one machine is done for another.
-_WHERE = ("device", "backend", "memory_bytes")
+_WHERE = ("device", "backend", "memory_bytes", "compile")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,19 @@ class Resolved:
     @property
     def model_digests(self) -> tuple[str, ...]:
         return tuple(model.used.digest for model in self.models)
+
+    @property
+    def uncalibrated(self) -> str | None:
+        """Why nothing is known of what a confidence is worth; None where it is."""
+        if len(self.models) > 1:
+            return "confidence is uncalibrated: ct-attn calibrate learns of one model, not of a mean"
+        if self.request.filter == "off":
+            return "confidence is uncalibrated: --filter off leaves aside what ct-attn calibrate learns"
+        if self.models[0].postprocessing is None:
+            return (
+                "confidence is uncalibrated: ct-attn calibrate -m MODEL --data MANIFEST says what it is worth"
+            )
+        return None
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -151,6 +151,7 @@ def write(case: Case, computed: Computed, resolved: Resolved) -> PredictionRecor
             warnings=tuple(unlike_training(scan_facts(volume), ranges)) if ranges else (),
             confidence=confidence,
             expected_dsc=expected_dsc(models, confidence),
+            uncalibrated=resolved.uncalibrated,
             filtered=effects,
             statistics=statistics,
             versions=_versions(),

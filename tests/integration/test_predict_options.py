@@ -12,7 +12,7 @@ import pytest
 from ct_attn.scan_io import nifti
 from ct_attn.scan_io.scan import read_scan
 from tests.command import ct_attn
-from tests.models import make_tiny_model
+from tests.models import make_tiny_model, make_tiny_scans
 
 ORGANS = ("pancreas", "spleen", "kidney")
 
@@ -98,3 +98,36 @@ def test_a_memory_that_is_no_size_is_one_line(models, tmp_path):
     done = ct_attn("predict", "-m", models[0], "-i", tmp_path, "-o", tmp_path / "out", "--memory", "much")
     assert done.returncode == 2
     assert "--memory much: expected a size such as 2G or 800M" in done.stderr
+
+
+@pytest.fixture
+def noise(tmp_path):
+    return make_tiny_scans(tmp_path / "scans", "one", "two")
+
+
+def test_windows_of_the_trainings_patch_are_a_setting_of_their_own(models, noise, tmp_path):
+    out = tmp_path / "masks"
+    succeed("-m", models[0], "-i", noise, "-o", out, "--windows", "trained")
+    record = json.loads((out / "one.json").read_text())
+    assert record["settings"]["inference"]["windows"] == "trained"
+    again = ct_attn("predict", "-m", models[0], "-i", noise, "-o", out)
+    assert again.returncode == 2
+    assert "made with other settings (inference)" in again.stderr
+
+
+def test_a_confidence_that_was_never_calibrated_is_called_so_in_one_line(models, noise, tmp_path):
+    done = succeed("-m", models[0], "-i", noise, "-o", tmp_path / "masks", "--statistics")
+    said = [line for line in done.stderr.splitlines() if "uncalibrated" in line]
+    assert said == [
+        "note: confidence is uncalibrated: ct-attn calibrate -m MODEL --data MANIFEST says what it is worth"
+    ]
+    for name in ("one", "two"):
+        assert json.loads((tmp_path / "masks" / f"{name}.json").read_text())["uncalibrated"] in said[0]
+
+
+def test_openvino_is_not_compiled_through_torch(models, noise, tmp_path):
+    done = ct_attn("predict", "-m", models[0], "-i", noise / "one.nii.gz", "-o", tmp_path / "mask.nii.gz",
+                   "--device", "cpu", "--backend", "openvino", "--compile")  # fmt: skip
+    assert done.returncode == 2
+    assert "--compile: expected the torch backend, found --backend openvino" in done.stderr
+    assert not list(tmp_path.glob("mask*"))

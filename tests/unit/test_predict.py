@@ -11,12 +11,16 @@ import pytest
 from ct_attn.errors import UserError
 from ct_attn.predict import Cohort, predict, status
 from ct_attn.prediction.cases import State
+from ct_attn.prediction.filtering import OrganFilter
+from ct_attn.prediction.models import read_model
+from ct_attn.prediction.postprocessing import write_postprocessing
 from ct_attn.prediction.record import OutputFiles, read_record
 from ct_attn.prediction.request import Outputs, Request
 from ct_attn.scan_io import nifti
 from ct_attn.scan_io.options import ReadingOptions
 from ct_attn.volume import Volume
 from tests.models import make_tiny_model, make_tiny_scans
+from tests.unit.prediction.test_calibration import learnt
 
 
 @pytest.fixture(scope="module")
@@ -336,6 +340,41 @@ def test_a_filter_is_applied_and_written_down(run, scans, tmp_path):
     assert removed_ml > 0
     assert sum(effect.removed_ml for effect in effects.values()) == pytest.approx(removed_ml)
     assert {effect.filter for effect in effects.values()} == {"largest"}
+
+
+def test_an_uncalibrated_confidence_is_called_so_in_every_record_and_once_a_run_that_asks_for_it(run, scans):
+    heard = []
+    run(scans, on_note=heard)
+    assert not any("uncalibrated" in note for _, note in heard)
+    statistics = Outputs(statistics=True)
+    made = run(scans, outputs=statistics, on_note=heard)
+    said = [(name, note) for name, note in heard if "uncalibrated" in note]
+    assert [name for name, _ in said] == [""]
+    assert "ct-attn calibrate -m MODEL --data MANIFEST" in said[0][1]
+    assert {record(mask).uncalibrated for mask in made.masks} == {said[0][1]}
+    run(scans, outputs=statistics, on_note=heard)  # all is done
+    assert len([note for _, note in heard if "uncalibrated" in note]) == 1
+
+
+def test_a_calibrated_confidence_is_not_called_uncalibrated(run, scans, tmp_path):
+    trained = make_tiny_model(tmp_path / "calibrated")
+    known = learnt(read_model(trained).used.digest, spleen=OrganFilter())
+    write_postprocessing(known, trained)
+    scan = scans / "one.nii.gz"
+    heard = []
+    made = run(
+        scan,
+        models=(trained,),
+        output=tmp_path / "a.nii.gz",
+        outputs=Outputs(statistics=True),
+        on_note=heard,
+    ).masks
+    assert record(made[0]).uncalibrated is None
+    assert not any("uncalibrated" in note for _, note in heard)
+    raw = run(scan, models=(trained,), output=tmp_path / "b.nii.gz", filter="off").masks
+    assert "--filter off" in record(raw[0]).uncalibrated
+    mean = run(scan, models=(trained, trained), output=tmp_path / "c.nii.gz").masks
+    assert "not of a mean" in record(mean[0]).uncalibrated
 
 
 def test_parts_of_a_cohort_share_all_cases_between_them(run, tmp_path):

@@ -32,15 +32,22 @@ def choose_backend(model: ModelFile, options: InferenceOptions, on_note: OnNote)
     On a graphics card torch does. On a processor ``auto`` takes the faster of OpenVINO,
     where it is installed, and torch: measured once, and kept beside the model, so that
     one machine always decides alike. Raises :class:`UserError` when the device or the
-    backend asked for is not there.
+    backend asked for is not there, or OpenVINO is asked to compile through torch.
     """
+    if options.compile and options.backend == "openvino":
+        raise UserError(
+            "--compile",
+            expected="the torch backend",
+            found="--backend openvino",
+            remedy="leave one of the two out",
+        )
     device = _device(options)
     if device is not None:
         if options.backend == "openvino":
             raise UserError(
                 "--backend openvino", expected="a CPU", found=f"--device {device}", remedy="add --device cpu"
             )
-        return torch_backend(model, device, options)
+        return torch_backend(model, device, options, on_note)
     if options.backend == "openvino" and not openvino_backend.is_installed():
         raise UserError(
             "--backend openvino",
@@ -49,9 +56,9 @@ def choose_backend(model: ModelFile, options: InferenceOptions, on_note: OnNote)
             remedy="pip install 'ct-attn[cpu]'",
         )
     if options.backend == "auto" and model.recipe.slices is not None:
-        return torch_backend(model, "cpu", options)  # what applies it to slices is not converted
-    if options.backend == "torch" or not openvino_backend.is_installed():
-        return torch_backend(model, "cpu", options)
+        return torch_backend(model, "cpu", options, on_note)  # what applies it to slices is not converted
+    if options.compile or options.backend == "torch" or not openvino_backend.is_installed():
+        return torch_backend(model, "cpu", options, on_note)
     try:
         return _on_processor(model, options, on_note)
     except CannotConvertError as error:
@@ -59,8 +66,10 @@ def choose_backend(model: ModelFile, options: InferenceOptions, on_note: OnNote)
         return torch_backend(model, "cpu", options)
 
 
-def torch_backend(model: ModelFile, device: str, options: InferenceOptions) -> Backend:
-    """The network of ``model`` in torch."""
+def torch_backend(
+    model: ModelFile, device: str, options: InferenceOptions, on_note: OnNote = lambda note: None
+) -> Backend:
+    """The network of ``model`` in torch; ``on_note`` hears of compiling it, if ``options`` ask for that."""
     import torch  # noqa: PLC0415 # seconds, and OpenVINO does without
 
     from ct_attn.checkpoint import load_checkpoint  # noqa: PLC0415
@@ -70,7 +79,10 @@ def torch_backend(model: ModelFile, device: str, options: InferenceOptions) -> B
     where = torch.device(device)
     asked = _asked(model, options)
     precision = asked or ("bf16" if computes_bf16(where) else "fp32")
-    return TorchBackend(load_checkpoint(model.path).network(), where, precision)
+    if options.compile:
+        on_note("compiling the network: the first window of every size takes longer, in every run")
+    network = load_checkpoint(model.path).network()
+    return TorchBackend(network, where, precision, compiled=options.compile, on_note=on_note)
 
 
 def attention_backend(model: ModelFile, options: InferenceOptions) -> tuple[Backend, list[str]]:

@@ -19,6 +19,8 @@ class TorchBackend:
     """``network`` in evaluation mode, normalisations folded where they can be, channels last.
 
     ``compute``: what of it to call, such as its attention; by default the network.
+    ``compiled``: through ``torch.compile``, at the first window of every size; ``on_note``
+    hears when that fails, and the network is then computed as it is.
     """
 
     def __init__(
@@ -27,11 +29,16 @@ class TorchBackend:
         device: torch.device,
         precision: Format = "fp32",
         compute: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda network: network,
+        *,
+        compiled: bool = False,
+        on_note: Callable[[str], None] = lambda note: None,
     ) -> None:
         self.device = device
         self._precision: Format = precision
         self.network = channels_last(folded(network).to(device))
         self._compute = compute(self.network)
+        self._compiled = torch.compile(self._compute, dynamic=False) if compiled else None
+        self._on_note = on_note
 
     @property
     def name(self) -> str:
@@ -51,8 +58,27 @@ class TorchBackend:
                 torch.inference_mode(),
                 torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32),
             ):
-                logits = self._compute(batch).float().contiguous()
+                logits = self._outputs(batch).float().contiguous()
             return np.asarray(logits.cpu().numpy(), dtype=np.float32)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise OutOfMemoryError(str(error).splitlines()[0]) from error
+
+    def _outputs(self, batch: Tensor) -> Tensor:
+        if self._compiled is not None:
+            try:
+                return self._compiled(batch)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # base of all that torch raises here; what is no fault of
+                self._compiled = None  # compiling is raised again below
+                self._on_note(f"torch.compile failed ({_cause(error)}); the network is computed without")
+        return self._compute(batch)
+
+
+def _cause(error: RuntimeError) -> str:
+    """In a few words, of an error that goes on for pages."""
+    if "InvalidCxxCompiler" in str(error):
+        return "it needs a C++ compiler, such as g++"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

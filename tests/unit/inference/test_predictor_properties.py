@@ -88,6 +88,27 @@ def test_a_ramp_comes_back_to_interpolation_error(code, axis):
     np.testing.assert_allclose(logit[inner], expected[inner], rtol=0, atol=2e-4)
 
 
+@given(oblique_grids(fewest=1, most=24), st.integers(0, 2), st.booleans())
+def test_a_ramp_comes_back_on_any_grid(grid, axis, antialias):
+    preprocessing = PreprocessingConfig(spacing_mm=(1.5, 1.7, 2), hu_window=WINDOW_HU, antialias=antialias)
+    identity = Predictor(
+        [Fake(lambda windows: np.concatenate([np.zeros_like(windows), windows], axis=1))],
+        recipe(preprocessing=preprocessing),
+        EVERYTHING,
+    )
+    volume = ramp(grid, axis)
+    found = identity.run(volume, probabilities=True).probabilities["spleen"]
+    assert found.grid is grid
+    logit = np.log(found.hu / (1 - found.hu))
+    # Beyond the outermost centres, and in what a mean reaches of them, values stay as they are there.
+    margin = [int(np.ceil(2 * max(2.0, spacing) / spacing)) for spacing in grid.spacing_mm]
+    inner = tuple(
+        slice(None) if size == 1 else slice(edge, max(edge, size - edge))
+        for size, edge in zip(grid.shape, margin, strict=True)
+    )
+    np.testing.assert_allclose(logit[inner], (volume.hu[inner] + 1000) / 2000, rtol=0, atol=5e-4)
+
+
 def noise(size=(30, 26, 18)) -> np.ndarray:
     return np.random.default_rng(1).integers(-900, 900, size).astype(np.int16)
 

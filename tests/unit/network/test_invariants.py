@@ -65,6 +65,35 @@ def test_a_move_by_less_than_the_multiple_does_not_commute():
     )
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        UNetConfig(widths=NARROW, dims=2),
+        AttentionUNetConfig(widths=NARROW, dims=2),
+        AttentionUNetConfig(widths=NARROW, dims=2, gates_per_skip=2, gate_grid="skip"),
+        UNetConfig(widths=NARROW, dims=2, norm="instance"),
+        UNetConfig(widths=(8, 8, 8), dims=2, norm="group"),
+        AttentionUNetConfig(widths=NARROW, dims=2, gate_activation="softmax"),
+        GuidedAttentionConfig(dims=2, width=8),
+    ],
+    ids=lambda config: f"{config.kind} {'sees the window' if config.depends_on_window else 'sees so far'}",
+)
+def test_only_networks_that_say_so_look_at_the_whole_window(config):
+    """Whether one end of a window hears of the other decides whether its size may be chosen freely."""
+    network = drawn(config)
+    for module in network.modules():  # attention that starts at 0 counts
+        if isinstance(getattr(module, "gamma", None), torch.nn.Parameter):
+            torch.nn.init.constant_(module.gamma, 1.0)
+    image = torch.rand(1, 1, 32, 2 * REACH + 32, dtype=torch.float64)
+    changed = image.clone()
+    changed[..., :16] = 1 - changed[..., :16]
+    with torch.no_grad():
+        difference = (network(image) - network(changed)).abs()
+    assert difference[..., :16].max() > 1e-6
+    hears = bool(difference[..., 16 + REACH :].max() > 1e-12)
+    assert hears == config.depends_on_window
+
+
 @pytest.mark.parametrize("config", FORMS + OTHERS)
 def test_a_saved_network_has_the_same_logits(config, tmp_path):
     network = drawn(config)
