@@ -44,6 +44,12 @@ def predict(
     attention: Annotated[
         bool, typer.Option("--attention", help="Write the gates' coefficients too.")
     ] = False,
+    features: Annotated[
+        bool,
+        typer.Option(
+            "--features", help="With --attention: a picture of the skips before and after the gates."
+        ),
+    ] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Write a picture (PNG) too.")] = False,
     statistics: Annotated[
         bool, typer.Option("--statistics", help="Measure each organ; CSV and JSON over all scans.")
@@ -132,7 +138,8 @@ def predict(
     outputs = Outputs(
         organs=tuple(name.strip() for name in organs.split(",") if name.strip()),
         probabilities=probabilities,
-        attention=attention,
+        attention=attention or features,
+        features=features,
         preview=preview,
         statistics=statistics,
     )

@@ -102,18 +102,60 @@ def compare(
     intersection: Annotated[
         bool, typer.Option("--intersection", help="Compare on the cases and organs that all runs have.")
     ] = False,
+    pictures: Annotated[
+        int, typer.Option(help="Cases drawn beside their truth, those that differ most.", min=0)
+    ] = 0,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="For --pictures: the truth, as evaluate was given it.", show_default=False),
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="For --pictures: the fold of a manifest.")] = None,
+    predicted: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For --pictures: NAME=FOLDER of a run's masks [default: masks/ in or beside its scores].",
+            show_default=False,
+        ),
+    ] = None,
+    truth_labels: Annotated[str, typer.Option(help="Codes of foreign masks, as for evaluate.")] = "",
+    predicted_labels: Annotated[str, typer.Option(help="Codes of foreign masks, as for evaluate.")] = "",
 ) -> None:
-    """Set evaluations of the same cases side by side, with statistics."""
+    """Set evaluations of the same cases side by side, with statistics and pictures."""
     from ct_attn.compare import compare as run
+    from ct_attn.pairing import Reading
+    from ct_attn.side_by_side import Picturing
     from ct_attn.tables import comparison_tables
 
-    comparison = run(runs, output, intersection=intersection)
+    reading = Reading(
+        truth_scheme=_scheme("--truth-labels", truth_labels),
+        predicted_scheme=_scheme("--predicted-labels", predicted_labels),
+        resample=True,
+    )
+    picturing = Picturing(
+        n=pictures, truth=truth, predicted=_folders(predicted or []), fold=fold, reading=reading
+    )
+    comparison = run(runs, output, intersection=intersection, picturing=picturing)
     for note in comparison.notes:
         stderr.print(f"note: {note}", markup=False)
     for table in comparison_tables(comparison.pairs):
         stdout.print(table)
     stdout.print(f"tables  {comparison.markdown}, {comparison.latex}\nnumbers {comparison.comparison_json}")
+    for picture in comparison.pictures:
+        stdout.print(f"picture {picture}", markup=False)
     stdout.print(f"report  {comparison.report}")
+
+
+def _folders(options: list[str]) -> dict[str, Path]:
+    """The folders in ``NAME=FOLDER``."""
+    found = {}
+    for option in options:
+        name, equals, folder = option.partition("=")
+        if not (name and equals and folder):
+            raise UserError(
+                f"--predicted {option}", expected="NAME=FOLDER", found=option, remedy="name the run first"
+            )
+        found[name] = Path(folder)
+    return found
 
 
 def _scheme(option: str, text: str) -> LabelScheme | None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ct_attn import __version__
-from ct_attn.atomic import write_text
+from ct_attn.atomic import replacing, write_text
 from ct_attn.errors import UserError
 from ct_attn.metrics.comparison import (
     PairedComparison,
@@ -23,6 +23,7 @@ from ct_attn.metrics.scores import CaseScore
 from ct_attn.report.compare_page import write_comparison_report
 from ct_attn.report.paper_table import latex_table, markdown_table
 from ct_attn.report.score_files import ScoreSettings, read_scores, write_record_json, write_rows_csv
+from ct_attn.side_by_side import Evaluated, Picturing, SideBySide, draw_side_by_side
 
 Key = tuple[str, str]  # case and organ
 
@@ -47,6 +48,7 @@ class Comparison:
     comparison_csv: Path
     markdown: Path
     latex: Path
+    pictures: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,18 +62,25 @@ class _Source:
 
 
 def compare(
-    runs: Sequence[str], output: Path, *, intersection: bool = False, title: str = "Comparison"
+    runs: Sequence[str],
+    output: Path,
+    *,
+    intersection: bool = False,
+    title: str = "Comparison",
+    picturing: Picturing | None = None,
 ) -> Comparison:
     """Compare ``runs`` case by case; write tables, JSON and HTML into ``output``.
 
     A run is ``PATH`` or ``NAME=PATH``: the output folder of an evaluation, its
     ``scores.json`` or ``scores.csv``, or a folder of such folders, which are repeated
     runs (seeds) and averaged per case. A name given again adds repeated runs too.
+    ``picturing``: the cases to draw as all runs have them; of repeated runs the first.
 
     Raises :class:`UserError` when there are fewer than two runs or a path holds no
     scores, when runs were scored by different conventions or against different truths,
-    and when they hold different cases or organs, unless ``intersection`` restricts them
-    to what all have. Nothing is written then.
+    when they hold different cases or organs, unless ``intersection`` restricts them
+    to what all have, and when a picture's masks are not those that were scored. Nothing is
+    written then.
     """
     sources = _read(runs)
     _require_same_settings(sources)
@@ -88,7 +97,23 @@ def compare(
         for run, repeated in by_run.items()
         if len(repeated) > 1
     ]
-    return _write(output, title, averaged, tuple(notes), sources[0].settings)
+    drawn = draw_side_by_side(_first_of_each(sources, keys), picturing or Picturing())
+    if drawn:
+        notes += [
+            f"{run}: the first of its {len(repeated)} repeated runs is drawn."
+            for run, repeated in by_run.items()
+            if len(repeated) > 1
+        ]
+    return _write(output, title, averaged, tuple(notes), sources[0].settings, drawn)
+
+
+def _first_of_each(sources: Sequence[_Source], keys: Sequence[Key]) -> dict[str, Evaluated]:
+    """The first evaluation of every run."""
+    found: dict[str, Evaluated] = {}
+    for source in sources:
+        scores = {key: source.scores[key] for key in keys}
+        found.setdefault(source.run, Evaluated(folder=source.path.parent, scores=scores))
+    return found
 
 
 def _read(runs: Sequence[str]) -> list[_Source]:
@@ -261,7 +286,9 @@ def _write(
     runs: Mapping[str, Sequence[CaseScore]],
     notes: tuple[str, ...],
     settings: ScoreSettings,
+    drawn: Sequence[SideBySide],
 ) -> Comparison:
+    pictures = {output / "pictures" / name: picture for one in drawn for name, picture in one.files.items()}
     made = Comparison(
         runs=runs,
         pairs=tuple(compare_runs(runs)),
@@ -273,6 +300,7 @@ def _write(
         comparison_csv=output / "comparison.csv",
         markdown=output / "table.md",
         latex=output / "table.tex",
+        pictures=tuple(pictures),
     )
     tables = {made.markdown: markdown_table(runs), made.latex: latex_table(runs)}
     write_record_json(
@@ -289,6 +317,9 @@ def _write(
     write_rows_csv(made.comparison_csv, made.pairs, PairedComparison)
     for path, text in tables.items():
         write_text(path, text)
+    for path, picture in pictures.items():
+        with replacing(path) as partial:
+            partial.write_bytes(picture.png)
     cases = len({score.case_id for scores in runs.values() for score in scores})
     write_comparison_report(
         made.report,
@@ -300,5 +331,6 @@ def _write(
         pairs=made.pairs,
         rankings=made.rankings,
         agreements=made.agreements,
+        pictures=[(one.case_id, (one.slices, one.surfaces)) for one in drawn],
     )
     return made

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from ct_attn.errors import UserError
 from ct_attn.inference.agreement import Agreement
 from ct_attn.inference.backends.backend import Backend, OutOfMemoryError
-from ct_attn.inference.backends.choose import attention_backend, choose_backend
+from ct_attn.inference.backends.choose import choose_backend
 from ct_attn.inference.blending import blended
 from ct_attn.inference.body import body_box, find_body
+from ct_attn.inference.gates import GateViews, attention_maps, gate_views
 from ct_attn.inference.memory import Need, need
 from ct_attn.inference.mirroring import mirrored_copies
 from ct_attn.inference.options import DEFAULTS, InferenceOptions, Prediction
@@ -134,7 +135,7 @@ class Predictor:
 
     def logits(self, prepared: Prepared, on_window: OnWindow = _silent) -> NDArray[np.float32]:
         """Logits float32 [C, *prepared.grid.shape] on the working grid."""
-        plan = self._plan(prepared.grid.shape, self._need(prepared.source_grid, prepared.grid))
+        plan = self._windows(prepared.source_grid, prepared.grid)
         slabs = blended(
             self._members, prepared.image, plan, n_classes=self.recipe.n_classes, on_window=on_window
         )
@@ -146,23 +147,21 @@ class Predictor:
         Level 1 is the finest gated one; overlapping windows are blended as logits are. Of
         several models the first is shown. Raises :class:`UserError` when the network has no gates.
         """
-        backend, names = attention_backend(self.models[0], self.options)
-        working = resampled(volume, self.preprocessing)
-        prepared = scaled(working, volume.grid, self.preprocessing)
-        restorer = Restorer(prepared.grid, volume.grid, n_values=len(names), mask=False)
-        plan = self._plan(prepared.grid.shape, self._need(volume.grid, prepared.grid))
-        for slab in blended(
-            lambda window: [backend.logits(window[None, None])[0]],
-            prepared.image,
-            plan,
-            n_classes=len(names),
-            on_window=on_window,
-        ):
-            restorer.add(slab.first, slab.values)
-        return {
-            name: Volume(hu=alpha, grid=volume.grid)
-            for name, alpha in zip(names, restorer.values, strict=True)
-        }
+        return attention_maps(
+            self.models[0], self.options, volume, self.preprocessing, self._windows, on_window
+        )
+
+    def features(self, volume: Volume, place_mm: NDArray[np.float64]) -> GateViews:
+        """The skips' features before and after every gate in two planes through ``place_mm`` (RAS).
+
+        Computed on one window around it, or on a stack of slices for a network of slices.
+        Of several models the first is shown. Raises :class:`UserError` as :meth:`attention` does.
+        """
+        return gate_views(self.models[0], self.options, volume, self.preprocessing, self._windows, place_mm)
+
+    def _windows(self, scan: Grid, working: Grid) -> WindowPlan:
+        """The windows for all of ``working``, within the memory allowed."""
+        return self._plan(working.shape, self._need(scan, working))
 
     def _run(
         self, volume: Volume, *, probabilities: bool, on_window: OnWindow, notes: list[str]

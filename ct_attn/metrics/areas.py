@@ -72,20 +72,41 @@ def _triangle_areas() -> Floats:
     """
     areas = np.zeros((256, _MOST_TRIANGLES, 3))
     for code in range(1, WHOLE):
-        inside = {corner: bool(code & (128 >> n)) for n, corner in enumerate(_CORNERS)}
-        triangles = [triangle for polygon in _polygons(inside) for triangle in _split(polygon)]
+        inside = _inside(code)
+        polygons = _polygons(inside, cut_off=sum(inside.values()) <= 4)
+        triangles = [triangle for polygon in polygons for triangle in _split(polygon)]
         # half of the cross product, in whole voxels instead of half ones
         areas[code, : len(triangles)] = np.array([_normal(triangle) for triangle in triangles]) / (2 * 4)
     areas.flags.writeable = False
     return areas
 
 
-def _polygons(inside: dict[Point, bool]) -> list[list[Point]]:
+@cache
+def closed_triangles() -> tuple[tuple[Triangle, ...], ...]:
+    """Triangles of every neighbour code that make a closed surface, all turned alike.
+
+    Points are in half voxels from the neighbourhood's first corner; each lies on an edge
+    between an inside and an outside corner. Where a face has its inside corners on one
+    diagonal they are always cut off from each other, so that neighbours agree, which those
+    of the area table need not.
+    """
+    return tuple(
+        tuple(triangle for polygon in _polygons(_inside(code), cut_off=True) for triangle in _split(polygon))
+        for code in range(256)
+    )
+
+
+def _inside(code: int) -> dict[Point, bool]:
+    return {corner: bool(code & (128 >> n)) for n, corner in enumerate(_CORNERS)}
+
+
+def _polygons(inside: dict[Point, bool], *, cut_off: bool) -> list[list[Point]]:
     """The closed lines where the surface cuts the cube's faces, through the middles of edges.
 
-    Points are in half voxels, with coordinates from 0 to 2.
+    On a face whose inside corners lie on one diagonal, inside corners are cut off from each
+    other, or with ``cut_off`` False outside ones. Points are in half voxels, with coordinates
+    from 0 to 2.
     """
-    cut_off = sum(inside.values()) <= 4
     following: dict[Point, Point] = {}
     for ring in _faces():
         following.update(_segments(ring, [inside[corner] == cut_off for corner in ring]))

@@ -133,6 +133,10 @@ class AttentionGate(AdditiveAttention):
         gated: Tensor = self.combine(self.attend(skip, gating))
         return gated
 
+    def each(self, skip: Tensor, gating: Tensor) -> list[Tensor]:
+        """alpha alone, as :class:`MultiAttentionGate` gives that of both its gates."""
+        return [self.coefficients(skip, gating)]
+
     def maps(self, skip: Tensor, gating: Tensor) -> Tensor:
         """alpha as one map [B, 1, i, j, k]: the mean over its channels where it has several."""
         return self.coefficients(skip, gating).mean(dim=1, keepdim=True)
@@ -166,15 +170,16 @@ class MultiAttentionGate(nn.Module):
 
     def coefficients(self, skip: Tensor, gating: Tensor) -> Tensor:
         """alpha of both gates, [B, 2, i, j, k] on the skip's grid, or [B, 2C, i, j, k] per channel."""
-        return torch.cat([each.coefficients(skip, gating) for each in self._gates()], dim=1)
+        return torch.cat(self.each(skip, gating), dim=1)
+
+    def each(self, skip: Tensor, gating: Tensor) -> list[Tensor]:
+        """alpha of either gate, each [B, 1 or C, i, j, k]."""
+        gates = [attention for attention in self.attentions if isinstance(attention, AdditiveAttention)]
+        return [gate.coefficients(skip, gating) for gate in gates]
 
     def maps(self, skip: Tensor, gating: Tensor) -> Tensor:
         """alpha of both gates as one map each, [B, 2, i, j, k]."""
-        alphas = [each.coefficients(skip, gating) for each in self._gates()]
-        return torch.cat([alpha.mean(dim=1, keepdim=True) for alpha in alphas], dim=1)
-
-    def _gates(self) -> list[AdditiveAttention]:
-        return [attention for attention in self.attentions if isinstance(attention, AdditiveAttention)]
+        return torch.cat([alpha.mean(dim=1, keepdim=True) for alpha in self.each(skip, gating)], dim=1)
 
 
 class Highway(nn.Module):

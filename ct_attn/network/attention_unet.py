@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -119,12 +119,33 @@ class AttentionUNet(UNet):
         channel it is their mean. Meant for evaluation mode: the
         gates run a second time after the network has.
         """
+        size = tuple(image.shape[2:])
+        return {
+            level: self.layers.resample(self.gate(level).maps(skip, signal), size)
+            for level, skip, signal in self._gate_inputs(image)
+        }
+
+    def stacked_features(self, image: Tensor) -> Tensor:
+        """What every gate sees, says and lets through, [B, 3 gates, I, J, K].
+
+        For each of :attr:`gate_names` the mean over channels of |x|, alpha as
+        :meth:`attention_maps` gives it, and the mean over channels of |alpha x|: what is
+        passed on to the convolutions behind the gate. Brought from the skip's grid to the
+        image's, linearly.
+        """
+        size = tuple(image.shape[2:])
+        maps = []
+        for level, skip, signal in self._gate_inputs(image):
+            for alpha in self.gate(level).each(skip, signal):
+                shown = (skip.abs(), alpha, (alpha * skip).abs())
+                means = torch.cat([one.mean(dim=1, keepdim=True) for one in shown], dim=1)
+                maps.append(self.layers.resample(means, size))
+        return torch.cat(maps, dim=1)
+
+    def _gate_inputs(self, image: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Every gated level with its skip and its gating signal."""
         skips, bottom = self.encode(image)
         below = [*self.decode(skips, bottom)[1:], bottom]
         from_center = self.gating(bottom)
-        size = tuple(image.shape[2:])
-        maps = {}
         for level in self.gated_levels:
-            signal = self.gating_signal(level, below[level], from_center)
-            maps[level] = self.layers.resample(self.gate(level).maps(skips[level], signal), size)
-        return maps
+            yield level, skips[level], self.gating_signal(level, below[level], from_center)

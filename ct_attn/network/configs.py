@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from ct_attn.errors import UserError
 from ct_attn.network.levels import Axes, Count, Dims, LevelsConfig, SizedConfig
 from ct_attn.strict_model import StrictModel
 
@@ -286,6 +287,22 @@ AnyNetworkConfig = (
     | MonaiAttentionUNetConfig
 )
 NetworkConfig = Annotated[AnyNetworkConfig, Field(discriminator="kind")]
+
+#: The kinds of networks that have attention gates.
+GATED = tuple(
+    config.model_fields["kind"].default for config in (AttentionUNetConfig, ResNetAttentionUNetConfig)
+)
+
+
+def without_gates(name: str, kind: str) -> UserError:
+    """What to say when the gates of a network of ``kind`` are asked for, and it has none."""
+    return UserError(
+        name,
+        expected="a network with attention gates",
+        found=f"kind {kind}",
+        remedy=f"give a model trained with kind {' or '.join(GATED)}",
+    )
+
 
 #: The axis (of R, A and S) across the slices of a plane.
 _ACROSS: dict[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}

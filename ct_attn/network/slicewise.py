@@ -62,14 +62,18 @@ def core_of(network: Segmenter) -> Segmenter:
     return network.network if isinstance(network, SliceWise) else network
 
 
-def gates_of(network: nn.Module) -> tuple[list[str], Callable[[Tensor], Tensor]] | None:
+def gates_of(
+    network: nn.Module, *, features: bool = False
+) -> tuple[list[str], Callable[[Tensor], Tensor]] | None:
     """The names of the gates of ``network``, and the function from images to their alpha.
 
-    That is :meth:`AttentionUNet.stacked_attention`; None for a network without gates.
+    That is :meth:`AttentionUNet.stacked_attention`, or with ``features`` its
+    :meth:`AttentionUNet.stacked_features`; None for a network without gates.
     """
     core = core_of(network) if isinstance(network, Segmenter) else network
     if not isinstance(core, AttentionUNet):
         return None
+    function = core.stacked_features if features else core.stacked_attention
     if isinstance(network, SliceWise):
-        return core.gate_names, lambda image: network.each_slice(core.stacked_attention, image)
-    return core.gate_names, core.stacked_attention
+        return core.gate_names, lambda image: network.each_slice(function, image)
+    return core.gate_names, function

@@ -163,7 +163,9 @@ def _compare(
 def _not_written(record: PredictionRecord, wanted: Outputs) -> list[str]:
     """What is asked for and was not when the record was written."""
     kinds = {kind.partition("/")[0] for kind in record.outputs}
-    lacking = [kind for kind in ("probabilities", "attention", "preview") if getattr(wanted, kind)]
+    lacking = [
+        kind for kind in ("probabilities", "attention", "features", "preview") if getattr(wanted, kind)
+    ]
     return [kind for kind in lacking if kind not in kinds] + (
         ["statistics"] if wanted.statistics and record.statistics is None else []
     )

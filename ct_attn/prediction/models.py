@@ -17,6 +17,8 @@ from ct_attn.prediction.record import ModelUsed
 class ModelFacts:
     """A model folder: its digest and recipe, what its codes mean, what was learnt for it afterwards.
 
+    ``network`` is the kind its recipe names.
+
     ``fold`` was held out of its training on the manifest of ``manifest_digest``; None where
     it doesn't say.
     """
@@ -24,6 +26,7 @@ class ModelFacts:
     folder: Path
     used: ModelUsed
     scheme: LabelScheme
+    network: str
     postprocessing: Postprocessing | None
     fold: int | None = None
     manifest_digest: str | None = None
@@ -39,6 +42,7 @@ def read_model(folder: Path, *, postprocessing: bool = True) -> ModelFacts:
     try:
         recipe, provenance = json.loads(header["recipe"]), json.loads(header.get("provenance", "{}"))
         scheme = LabelScheme.from_targets(recipe["targets"])
+        network = str(recipe["network"]["kind"])
         used = ModelUsed(
             digest=header["digest"],
             recipe=recipe["name"],
@@ -51,6 +55,7 @@ def read_model(folder: Path, *, postprocessing: bool = True) -> ModelFacts:
         folder=file.parent,
         used=used,
         scheme=scheme,
+        network=network,
         postprocessing=learnt,
         fold=provenance.get("fold"),
         manifest_digest=provenance.get("manifest_digest"),

@@ -22,6 +22,7 @@ from ct_attn.strict_model import StrictModel
 
 MASK = "mask"
 PREVIEW = "preview"
+FEATURES = "features"
 
 
 class InputFacts(StrictModel):
@@ -48,7 +49,7 @@ class PredictionRecord(StrictModel):
 
     ``settings`` decide what the mask holds, ``settings_digest`` is theirs; ``options`` is
     all that was asked for. ``outputs``: digest of every file by kind (``mask``,
-    ``preview``, ``probabilities/ORGAN``, ``attention/GATE``). ``confidence`` by target, 0 to
+    ``preview``, ``features``, ``probabilities/ORGAN``, ``attention/GATE``). ``confidence`` by target, 0 to
     1, None where the target was not found; ``expected_dsc``: what cases of such a
     confidence reached in the model's calibration; ``uncalibrated``: why there is none, None
     where there is one. ``statistics`` is None where it was not
@@ -111,6 +112,8 @@ class OutputFiles:
             return self.mask
         if kind == PREVIEW:
             return self.mask.with_name(f"{self.name}.png")
+        if kind == FEATURES:
+            return self.mask.with_name(f"{self.name}_features.png")
         folder, _, part = kind.partition("/")
         return self.mask.with_name(f"{self.name}_{folder}") / f"{part}.nii.gz"
 

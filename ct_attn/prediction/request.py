@@ -10,6 +10,7 @@ from typing import Any
 from ct_attn.errors import UserError
 from ct_attn.inference.options import DEFAULTS, InferenceOptions
 from ct_attn.labels import LabelScheme
+from ct_attn.network.configs import GATED, without_gates
 from ct_attn.prediction.filtering import OrganFilter, parse_filter
 from ct_attn.prediction.models import ModelFacts, read_model
 from ct_attn.prediction.postprocessing import common_filters
@@ -22,11 +23,16 @@ _WHERE = ("device", "backend", "memory_bytes", "compile")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """What is written beside masks. ``organs``: those in the mask; all where none is named."""
+    """What is written beside masks. ``organs``: those in the mask; all where none is named.
+
+    ``attention``: the gates' coefficients; ``features``: a picture of the skips before and
+    after the gates.
+    """
 
     organs: tuple[str, ...] = ()
     probabilities: bool = False
     attention: bool = False
+    features: bool = False
     preview: bool = False
     statistics: bool = False
 
@@ -101,7 +107,7 @@ def resolve(request: Request) -> Resolved:
     """``request`` with what its models say.
 
     Raises :class:`UserError` when a model can't be used, models predict different organs,
-    or an organ or filter names none of theirs.
+    an organ or filter names none of theirs, or gates are asked for that the first has not.
     """
     models = tuple(read_model(folder, postprocessing=request.filter != "off") for folder in request.models)
     scheme = models[0].scheme
@@ -113,6 +119,9 @@ def resolve(request: Request) -> Resolved:
                 found=f"one for {', '.join(model.scheme.names)}",
                 remedy="average models of the same targets",
             )
+    first, outputs = models[0].used.recipe, request.outputs
+    if (outputs.attention or outputs.features) and models[0].network not in GATED:
+        raise without_gates(first, models[0].network)
     if request.filter == "auto":
         filters = common_filters([model.postprocessing for model in models])
     else:

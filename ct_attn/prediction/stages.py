@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 
 from ct_attn import __version__, atomic
 from ct_attn.errors import UserError
+from ct_attn.inference.gates import GateViews, place_to_show
 from ct_attn.inference.options import Prediction
 from ct_attn.labels import LabelScheme
 from ct_attn.manifest import file_digest
 from ct_attn.prediction.cases import Case
 from ct_attn.prediction.filtering import filter_mask
+from ct_attn.prediction.gate_pictures import write_gate_picture
 from ct_attn.prediction.postprocessing import common_ranges, expected_dsc
 from ct_attn.prediction.ranges import scan_facts, unlike_training
 from ct_attn.prediction.record import (
+    FEATURES,
     MASK,
     PREVIEW,
     FailureRecord,
@@ -55,6 +58,8 @@ class PredictsScans(Protocol):
 
     def attention(self, volume: Volume) -> Mapping[str, Volume]: ...
 
+    def features(self, volume: Volume, place_mm: NDArray[np.float64]) -> GateViews: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Loaded:
@@ -74,6 +79,7 @@ class Computed:
     loaded: Loaded
     prediction: Prediction
     attention: Mapping[str, Volume] = field(default_factory=dict)
+    features: GateViews | None = None
     seconds: dict[str, float]
 
 
@@ -106,10 +112,16 @@ def compute(predictor: PredictsScans, loaded: Loaded, resolved: Resolved, on_win
     if outputs.attention:
         with _timed(seconds, "attention"):
             attention = predictor.attention(loaded.volume)
+    features: GateViews | None = None
+    if outputs.features:
+        with _timed(seconds, "features"):
+            place_mm = place_to_show(prediction.mask, resolved.scheme.codes.values())
+            features = predictor.features(loaded.volume, place_mm)
     return Computed(
         loaded=loaded,
         prediction=prediction,
         attention=attention,
+        features=features,
         seconds={**loaded.seconds, **prediction.seconds, **seconds},
     )
 
@@ -133,6 +145,9 @@ def write(case: Case, computed: Computed, resolved: Resolved) -> PredictionRecor
             if outputs.preview:
                 _write_preview(case, volume, mask, resolved.scheme)
                 kinds.append(PREVIEW)
+            if computed.features is not None:
+                write_gate_picture(computed.features, mask, files.of_kind(FEATURES), scheme=resolved.scheme)
+                kinds.append(FEATURES)
             nifti.write_mask(mask, files.mask, scheme=resolved.scheme, frame=computed.loaded.frame)
         models = [model.postprocessing for model in resolved.models]
         ranges = common_ranges(models)
@@ -187,7 +202,8 @@ def without_path(text: str, case: Case) -> str:
 def remove_partial(case: Case) -> None:
     """Remove what a killed process left of this case's files before their last byte was written."""
     files = case.files
-    for target in (files.mask, files.record, files.failure, files.of_kind(PREVIEW)):
+    pictures = (files.of_kind(PREVIEW), files.of_kind(FEATURES))
+    for target in (files.mask, files.record, files.failure, *pictures):
         for partial in target.parent.glob(f".partial-*-{target.name}"):
             partial.unlink(missing_ok=True)
     for kind in ("probabilities", "attention"):

@@ -11,7 +11,7 @@ from ct_attn.metrics import CaseScore, Distribution, OrganSummary, summarize
 from ct_attn.metrics.comparison import PairedComparison, Ranking, VolumeAgreement
 from ct_attn.report.comparison_plots import bland_altman_plot, difference_plot, rank_plot
 from ct_attn.report.legend import display_name
-from ct_attn.report.page import MEASURES, SURFACES, Column, page_template
+from ct_attn.report.page import MEASURES, SURFACES, CasePicture, Column, page_template
 from ct_attn.report.paper_table import ROWS, left_out
 from ct_attn.report.score_files import ScoreSettings
 
@@ -44,8 +44,12 @@ def write_comparison_report(
     pairs: Sequence[PairedComparison],
     rankings: Sequence[Ranking],
     agreements: Sequence[VolumeAgreement],
+    pictures: Sequence[tuple[str, Sequence[CasePicture]]] = (),
 ) -> None:
-    """Write the report to ``path``, whole or not at all; the same input gives the same bytes."""
+    """Write the report to ``path``, whole or not at all; the same input gives the same bytes.
+
+    ``pictures``: the case's name and its pictures, in the order they are shown.
+    """
     measures = list(dict.fromkeys(pair.measure for pair in pairs))
     html = page_template("compare.html").render(
         title=title,
@@ -67,6 +71,7 @@ def write_comparison_report(
         ],
         surface=SURFACES[settings.surface_convention],
         count_empty=settings.count_empty,
+        pictures=pictures,
     )
     write_text(path, html)
 

@@ -114,6 +114,22 @@ def test_runs_are_compared_or_refused(masks):
     assert "left out of poor: case3" in done.stderr
 
 
+def test_cases_are_drawn_beside_their_truth_or_it_is_said_what_is_missing(masks):
+    for run in ("good", "poor"):
+        assert evaluate(masks, run, f"scores/{run}").returncode == 0
+    command = ("compare", masks / "scores" / "poor", masks / "scores" / "good", "-o", masks / "out")
+    options = ("--pictures", 1, "--truth", masks / "truth", "--predicted", f"good={masks / 'good'}")
+    assert_refused(ct_attn(*command, *options), "poor", "--predicted poor=FOLDER")
+    assert_refused(ct_attn(*command, "--pictures", 1), "--truth")
+    assert_refused(ct_attn(*command, "--pictures", 1, "--predicted", "poor"), "NAME=FOLDER")
+    assert not (masks / "out").exists()
+    done = succeed(*command, *options, "--predicted", f"poor={masks / 'poor'}")
+    pictures = sorted(path.name for path in (masks / "out" / "pictures").iterdir())
+    assert len(pictures) == 2
+    assert all(name in done.stdout.replace("\n", "") for name in pictures)
+    assert (masks / "out" / "report.html").read_text().count("data:image/png;base64,") == 2
+
+
 def test_an_unknown_convention_is_refused(masks):
     done = evaluate(masks, "good", "out", "--surface-convention", "round")
     assert done.returncode == 2

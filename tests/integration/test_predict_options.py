@@ -36,8 +36,8 @@ def succeed(*arguments):
 
 def test_a_real_scan_gets_every_output(scan, models, tmp_path):
     out = tmp_path / "masks"
-    done = succeed("-m", models[0], "-i", scan, "-o", out, "--probabilities", "--attention", "--preview",
-                   "--statistics", "--filter", "largest+1ml")  # fmt: skip
+    done = succeed("-m", models[0], "-i", scan, "-o", out, "--probabilities", "--attention", "--features",
+                   "--preview", "--statistics", "--filter", "largest+1ml")  # fmt: skip
     name = scan.name.removesuffix(".nii.gz")
     mask, scheme = nifti.read_mask(out / f"{name}.nii.gz")
     volume = read_scan(scan)
@@ -47,6 +47,7 @@ def test_a_real_scan_gets_every_output(scan, models, tmp_path):
     assert total.shape == volume.grid.shape
     assert -1e-3 < total.min() <= total.max() < 1 + 1e-3
     assert (out / f"{name}_attention" / "level1.nii.gz").is_file()
+    assert (out / f"{name}_features.png").read_bytes().startswith(b"\x89PNG")
     assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     with (out / "statistics.csv").open() as file:
         rows = {row["organ"]: row for row in csv.DictReader(file)}
@@ -92,6 +93,33 @@ def test_both_real_scans_are_predicted_together_by_two_models(shared_data, model
         name = scan.name.removesuffix(".nii.gz")
         assert nifti.read_mask(tmp_path / f"{name}.nii.gz")[0].grid.is_same_as(read_scan(scan).grid)
         assert len(json.loads((tmp_path / f"{name}.json").read_text())["models"]) == 2
+
+
+def test_the_gates_of_a_network_of_slices_are_pictured_for_a_folder_of_scans(tmp_path):
+    model = make_tiny_model(
+        tmp_path / "model",
+        "network.dims=2",
+        "slices={neighbours: 3}",
+        "training.patch_size=[32, 32, 1]",
+        "preprocessing.spacing_mm=[8, 8, null]",
+    )
+    scans = make_tiny_scans(tmp_path / "scans", "one", "two")
+    succeed("-m", model, "-i", scans, "-o", tmp_path / "out", "--features")
+    for name in ("one", "two"):
+        assert (tmp_path / "out" / f"{name}_features.png").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "out" / f"{name}_attention" / "level1.nii.gz").is_file()  # --features implies it
+
+
+def test_features_of_a_network_without_gates_are_one_line_and_exit_code_2(tmp_path):
+    model = make_tiny_model(tmp_path / "model", "network.kind=unet")
+    scans = make_tiny_scans(tmp_path / "scans", "one", "two")
+    done = ct_attn("predict", "-m", model, "-i", scans, "-o", tmp_path / "out", "--attention", "--features")
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "error: tiny: expected a network with attention gates, found kind unet; "
+        "give a model trained with kind attention_unet or resnet_attention_unet"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_memory_that_is_no_size_is_one_line(models, tmp_path):

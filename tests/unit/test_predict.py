@@ -271,6 +271,30 @@ def test_attention_maps_go_into_a_folder_beside_the_mask(run, scans, tmp_path):
     assert 0 < alpha.hu.min() <= alpha.hu.max() < 1
 
 
+def test_a_picture_of_the_gates_lies_beside_the_mask_and_is_made_when_it_lacks(run, scans, tmp_path):
+    one, out = scans / "one.nii.gz", tmp_path / "m.nii.gz"
+    run(one, output=out)
+    heard = []
+    made = run(one, output=out, outputs=Outputs(features=True), on_note=heard)
+    assert heard == [("one", "predicted again: without features")]
+    assert (tmp_path / "m_features.png").read_bytes().startswith(b"\x89PNG")
+    assert "features" in record(made.masks[0]).outputs
+    assert "features" in record(made.masks[0]).seconds
+    assert run(one, output=out, outputs=Outputs(features=True)).skipped == (out,)
+    assert record(run(one, output=out, overwrite=True).masks[0]).outputs.keys() == {"mask"}
+    assert not (tmp_path / "m_features.png").exists()
+
+
+@pytest.mark.parametrize("outputs", [Outputs(attention=True), Outputs(features=True)])
+def test_gates_of_a_network_without_any_are_refused_before_anything_is_predicted(
+    run, scans, tmp_path, outputs
+):
+    plain = make_tiny_model(tmp_path / "plain", "network.kind=unet")
+    with pytest.raises(UserError, match="expected a network with attention gates, found kind unet"):
+        run(scans, models=(plain,), outputs=outputs)
+    assert not (tmp_path / "masks").exists()
+
+
 def test_probabilities_lie_on_the_scans_grid_and_say_what_the_mask_says(run, scans, tmp_path):
     run(scans / "one.nii.gz", output=tmp_path / "m.nii.gz", outputs=Outputs(probabilities=True))
     mask, scheme = nifti.read_mask(tmp_path / "m.nii.gz")

@@ -19,6 +19,7 @@ from ct_attn.inference.backends.backend import Backend, CannotConvertError, Form
 from ct_attn.inference.backends.cache import cache_folder, processor, short
 from ct_attn.inference.options import InferenceOptions
 from ct_attn.model_file import ModelFile
+from ct_attn.network.configs import without_gates
 
 OnNote = Callable[[str], None]
 
@@ -85,9 +86,12 @@ def torch_backend(
     return TorchBackend(network, where, precision, compiled=options.compile, on_note=on_note)
 
 
-def attention_backend(model: ModelFile, options: InferenceOptions) -> tuple[Backend, list[str]]:
+def attention_backend(
+    model: ModelFile, options: InferenceOptions, *, features: bool = False
+) -> tuple[Backend, list[str]]:
     """What computes the gates' coefficients of ``model``, and their names, in the order of channels.
 
+    With ``features``, three channels for each gate: :meth:`AttentionUNet.stacked_features`.
     Raises :class:`UserError` when the network has no gates.
     """
     import torch  # noqa: PLC0415
@@ -99,23 +103,15 @@ def attention_backend(model: ModelFile, options: InferenceOptions) -> tuple[Back
     network = load_checkpoint(model.path).network()
     gates = gates_of(network)
     if gates is None:
-        raise UserError(
-            model.recipe.name,
-            expected="a network with attention gates",
-            found=f"kind {model.recipe.network.kind}",
-            remedy="give a model trained with kind attention_unet or resnet_attention_unet",
-        )
+        raise without_gates(model.recipe.name, model.recipe.network.kind)
     device = torch.device(_device(options) or "cpu")
-    backend = TorchBackend(network, device, compute=_attention)
-    return backend, gates[0]
 
+    def function(folded: Any) -> Any:
+        of_gates = gates_of(folded, features=features)
+        assert of_gates is not None
+        return of_gates[1]
 
-def _attention(network: Any) -> Any:
-    from ct_attn.network.slicewise import gates_of  # noqa: PLC0415 # torch
-
-    gates = gates_of(network)
-    assert gates is not None
-    return gates[1]
+    return TorchBackend(network, device, compute=function), gates[0]
 
 
 def _device(options: InferenceOptions) -> str | None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from ct_attn.network.attention_gate import AdditiveAttention
 from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
 from ct_attn.network.unet import UNet, UNetConfig
 
@@ -111,3 +112,26 @@ def test_two_levels_have_no_skip_to_gate():
     with pytest.raises(ValidationError, match="at least 3 items"):
         AttentionUNetConfig(widths=(4, 8))
     assert len(AttentionUNet(AttentionUNetConfig(widths=(4, 6, 8)), in_channels=1, n_classes=2).gates) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"gates_per_skip": 2}, {"gate_coefficients": "per_channel"}])
+def test_features_are_what_a_gate_takes_and_what_it_hands_on(options):
+    net = AttentionUNet(NARROW.model_copy(update=options), in_channels=1, n_classes=4).eval()
+    image = torch.rand(1, 1, 32, 32, 16)
+    gates = [
+        module for gate in net.gates for module in gate.modules() if isinstance(module, AdditiveAttention)
+    ]
+    taken, handed_on = {}, {}
+    for gate in gates:
+        gate.theta.register_forward_pre_hook(lambda _, given, gate=gate: taken.update({gate: given[0]}))
+        gate.transform.register_forward_pre_hook(
+            lambda _, given, gate=gate: handed_on.update({gate: given[0]})
+        )
+    with torch.no_grad():
+        net(image)
+        before, alpha, after = net.stacked_features(image).reshape(len(gates), 3, 32, 32, 16).unbind(1)
+        assert torch.equal(alpha, net.stacked_attention(image)[0])
+    for place, gate in enumerate(gates):
+        for shown, features in ((before, taken), (after, handed_on)):
+            mean = features[gate].abs().mean(dim=1, keepdim=True)
+            assert torch.allclose(shown[place], net.layers.resample(mean, (32, 32, 16))[0, 0], atol=1e-6)

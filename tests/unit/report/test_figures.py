@@ -11,6 +11,7 @@ from matplotlib.image import imread
 
 from ct_attn.labels import PAPER_SCHEME
 from ct_attn.report import figures
+from ct_attn.report import scene as scene_module
 from ct_attn.report.figures import case_picture
 from ct_attn.report.legend import PALETTE
 from ct_attn.report.png import palette_png
@@ -109,8 +110,8 @@ def test_the_letters_say_how_the_picture_lies(monkeypatch):
         side = "left" if at[0] < 0.1 else "right" if at[0] > 0.9 else "top" if at[1] > 0.9 else "bottom"
         written.setdefault(axes, {})[side] = text
 
-    monkeypatch.setattr(figures, "_write", write)
-    monkeypatch.setattr(figures, "_draw_scale_bar", lambda *_: None)
+    monkeypatch.setattr(scene_module, "write", write)
+    monkeypatch.setattr(figures, "draw_scale_bar", lambda *_: None)
     draw(empty(), empty(), empty())
     assert list(written.values()) == [
         {"left": "R", "right": "L", "top": "A", "bottom": "P"},

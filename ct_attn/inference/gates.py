@@ -1,0 +1,164 @@
+"""What the attention gates of a model let through: coefficients of a scan, features around one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_attn.inference.backends.backend import Backend
+from ct_attn.inference.backends.choose import attention_backend
+from ct_attn.inference.blending import Slab, blended
+from ct_attn.inference.options import InferenceOptions
+from ct_attn.inference.restore import Restorer
+from ct_attn.inference.windows import WindowPlan, plan_windows, take
+from ct_attn.model_file import ModelFile
+from ct_attn.preprocessing import Prepared, PreprocessingConfig, prepare
+from ct_attn.volume import Grid, Mask, Volume
+
+#: The windows for a working grid of a scan, given the grids of scan and working grid.
+Windows = Callable[[Grid, Grid], WindowPlan]
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GatePlane:
+    """A plane of the working grid, which runs to R, A and S.
+
+    ``image`` float32 in 0 to 1 and ``maps`` float32 [3 gates, ...] lie on ``grid``, one of
+    whose sides is 1; ``maps`` as :meth:`AttentionUNet.stacked_features` gives them.
+    """
+
+    image: NDArray[np.float32]
+    maps: NDArray[np.float32]
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GateViews:
+    """All gates, by name, in an axial and a sagittal plane."""
+
+    gates: tuple[str, ...]
+    axial: GatePlane
+    sagittal: GatePlane
+
+
+def attention_maps(
+    model: ModelFile,
+    options: InferenceOptions,
+    volume: Volume,
+    preprocessing: PreprocessingConfig,
+    windows: Windows,
+    on_window: Callable[[int, int], None],
+) -> dict[str, Volume]:
+    """alpha of every gate on the grid of ``volume``; see :meth:`Predictor.attention`."""
+    backend, names = attention_backend(model, options)
+    prepared = prepare(volume, preprocessing)
+    restorer = Restorer(prepared.grid, volume.grid, n_values=len(names), mask=False)
+    for slab in blended(
+        lambda window: [backend.logits(window[None, None])[0]],
+        prepared.image,
+        windows(volume.grid, prepared.grid),
+        n_classes=len(names),
+        on_window=on_window,
+    ):
+        restorer.add(slab.first, slab.values)
+    return {
+        name: Volume(hu=alpha, grid=volume.grid) for name, alpha in zip(names, restorer.values, strict=True)
+    }
+
+
+def gate_views(
+    model: ModelFile,
+    options: InferenceOptions,
+    volume: Volume,
+    preprocessing: PreprocessingConfig,
+    windows: Windows,
+    place_mm: NDArray[np.float64],
+) -> GateViews:
+    """Features and coefficients of every gate in the two planes through ``place_mm`` (RAS).
+
+    One window of those of a prediction is computed, moved so that the place is in its
+    middle where the scan goes on. A network of slices takes all slices of that window's
+    column, a few at a time; only the two planes are kept. Raises :class:`UserError` when
+    the network has no gates.
+    """
+    backend, names = attention_backend(model, options, features=True)
+    prepared = prepare(volume, preprocessing)
+    at = np.rint(prepared.grid.to_voxels(place_mm)).astype(int)
+    at = np.clip(at, 0, np.array(prepared.grid.shape) - 1)
+    plan = windows(volume.grid, prepared.grid)
+    box = _around(at, plan, prepared.grid)
+    i, j, k = (side.stop - side.start for side in box)
+    column = replace(plan_windows((i, j, k), plan.size, plan.overlap), across=plan.across, halo=plan.halo)
+    right, _, up = (int(place) - side.start for place, side in zip(at, box, strict=True))
+    axial, sagittal = [], []
+    for slab in _slabs(backend, prepared.image, column, box, n_values=3 * len(names)):
+        sagittal.append(slab.values[:, right : right + 1].copy())
+        if _holds(slab, up):
+            axial.append(slab.values[..., up - slab.first : up - slab.first + 1].copy())
+    return GateViews(
+        gates=tuple(names),
+        axial=_plane(prepared, (box[0], box[1], slice(at[2], at[2] + 1)), axial[0]),
+        sagittal=_plane(
+            prepared, (slice(at[0], at[0] + 1), box[1], box[2]), np.concatenate(sagittal, axis=3)
+        ),
+    )
+
+
+def _slabs(
+    backend: Backend, image: NDArray[np.float32], plan: WindowPlan, box: Box, *, n_values: int
+) -> Iterator[Slab]:
+    """What ``backend`` makes of the ``box`` of ``image``; one window is handed on as it is."""
+    origin = (box[0].start, box[1].start, box[2].start)
+    if len(plan.starts) > 1:
+        yield from blended(
+            lambda window: [backend.logits(window[None, None])[0]],
+            image,
+            plan,
+            n_classes=n_values,
+            origin=origin,
+        )
+        return
+    i, j, k = (first + start for first, start in zip(origin, plan.starts[0], strict=True))
+    maps = backend.logits(take(image, (i, j, k), plan.size)[None, None])[0]
+    inside = [slice(-start, size - start) for start, size in zip(plan.starts[0], plan.box, strict=True)]
+    yield Slab(first=0, values=maps[(slice(None), *inside)])
+
+
+def place_to_show(mask: Mask, codes: Collection[int]) -> NDArray[np.float64]:
+    """RAS mm [3] where the largest structure of ``codes`` has its fullest slice along each axis.
+
+    The middle of the grid where there is none.
+    """
+    voxels = {code: int(np.count_nonzero(mask.labels == code)) for code in codes}
+    largest = max(voxels, key=lambda code: voxels[code])
+    if not voxels[largest]:
+        return mask.grid.centre_mm
+    inside = mask.labels == largest
+    fullest = [np.count_nonzero(inside, axis=tuple({0, 1, 2} - {axis})).argmax() for axis in range(3)]
+    return mask.grid.to_mm(np.array(fullest, dtype=np.float64))
+
+
+def _holds(slab: Slab, position: int) -> bool:
+    return slab.first <= position < slab.first + slab.values.shape[3]
+
+
+def _around(at: NDArray[np.int_], plan: WindowPlan, grid: Grid) -> Box:
+    """The part of ``grid`` that a window around ``at`` covers; all of it across slices."""
+    sides = []
+    for axis, (place, side, length) in enumerate(zip(at, plan.size, grid.shape, strict=True)):
+        size = length if axis == plan.across else min(side, length)
+        start = min(max(0, int(place) - size // 2), length - size)
+        sides.append(slice(start, start + size))
+    return sides[0], sides[1], sides[2]
+
+
+def _plane(prepared: Prepared, box: Box, maps: NDArray[np.float32]) -> GatePlane:
+    affine = np.array(prepared.grid.affine)
+    affine[:3, 3] = prepared.grid.to_mm(np.array([side.start for side in box]))
+    i, j, k = (side.stop - side.start for side in box)
+    return GatePlane(image=prepared.image[box].copy(), maps=maps, grid=Grid(shape=(i, j, k), affine=affine))
