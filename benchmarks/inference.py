@@ -36,6 +36,7 @@ from ct_attn.preprocessing import PreprocessingConfig, prepare, prepare_mask
 from ct_attn.recipe import Recipe
 from ct_attn.scan_io import nifti
 from ct_attn.training_config import TrainingConfig
+from ct_attn.volume import Grid, Volume
 
 RESULTS = Path(__file__).parent / "results"
 ORGANS = ("pancreas", "spleen", "left_kidney", "right_kidney")
@@ -50,6 +51,8 @@ RECIPE = Recipe(
     preprocessing=PreprocessingConfig(antialias=False),  # as Spacingd samples
     training=TrainingConfig(patch_size=PATCH),
 )
+#: Of scans that show how time and memory grow; the patient is repeated, as no patient is as long.
+SLICES = (100, 200, 400, 800)
 #: Of the usual chain's 160 x 160 x 96 window, by torch's counter.
 GFLOP_PER_VOXEL = 342 / (160 * 160 * 96)
 LABELS = {
@@ -94,6 +97,7 @@ def main() -> None:
         if (folder / f"scan_{other}.nii.gz").exists()
     }
     result["network_share_of_ceiling"] = network_share(result)
+    result["by_slices"] = {count: grown(folder, count) for count in SLICES}
     text = table(result)
     print(text)
     name = f"inference_{result['machine'].split(',')[0].replace('(R)', '').replace(' ', '_').lower()}"
@@ -151,6 +155,26 @@ def first_use(folder: Path) -> float:
         (fresh / "model").mkdir()
         (fresh / "model" / "model.safetensors").symlink_to(folder / "model" / "model.safetensors")
         return sum(run("default", fresh, sys.executable)["seconds"].values())
+
+
+def grown(folder: Path, count: int) -> dict:
+    """Our default on a scan of ``count`` slices: the second of two runs, as the first compiles."""
+    place = folder / f"slices_{count}"
+    place.mkdir(exist_ok=True)
+    scan = place / "scan.nii.gz"
+    if not scan.exists():
+        volume = nifti.read_volume(folder / "scan.nii.gz")
+        there_and_back = np.concatenate([volume.hu, volume.hu[..., ::-1]], axis=2)
+        hu = np.tile(there_and_back, (1, 1, -(-count // there_and_back.shape[2])))[..., :count]
+        grid = Grid(shape=hu.shape, affine=volume.grid.affine)
+        nifti.write_volume(Volume(hu=hu, grid=grid), scan)
+    if not (place / "model").exists():
+        (place / "model").symlink_to(folder / "model")
+    run("default", place, sys.executable)
+    measured = run("default", place, sys.executable)
+    own = 512 * 512 * count * (2 + 1)  # HU as int16 and the mask as uint8
+    return {"total_s": sum(measured["seconds"].values()), "seconds": measured["seconds"],
+            "peak_bytes": measured["peak_bytes"], "scan_and_mask_bytes": own}  # fmt: skip
 
 
 def run(tool: str, folder: Path, python: str) -> dict:
@@ -231,7 +255,17 @@ def table(result: dict) -> str:
     for pair, values in result["dice"].items():
         lines.append(f"| {pair} | " + " | ".join(f"{values[organ]:.4f}" for organ in ORGANS) + " |")
     shares = ", ".join(f"{name} {share:.0%}" for name, share in result["network_share_of_ceiling"].items())
-    lines += ["", f"Network stage, of the ceiling: {shares}."]
+    lines += ["", f"Network stage, of the ceiling: {shares}.", ""]
+    lines += [
+        "| slices | default, s | s per 100 slices | peak, GB | less scan and mask, GB |",
+        "|---" * 5 + "|",
+    ]
+    for count, one in result["by_slices"].items():
+        rest = (one["peak_bytes"] - one["scan_and_mask_bytes"]) / 1e9
+        lines.append(
+            f"| {count} | {one['total_s']:.2f} | {100 * one['total_s'] / count:.2f} "
+            f"| {one['peak_bytes'] / 1e9:.2f} | {rest:.2f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
