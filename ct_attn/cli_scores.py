@@ -123,7 +123,7 @@ def compare(
     """Set evaluations of the same cases side by side, with statistics and pictures."""
     from ct_attn.compare import compare as run
     from ct_attn.pairing import Reading
-    from ct_attn.side_by_side import Picturing
+    from ct_attn.compare_pictures import Picturing
     from ct_attn.tables import comparison_tables
 
     reading = Reading(

@@ -23,7 +23,7 @@ from ct_attn.metrics.scores import CaseScore
 from ct_attn.report.compare_page import write_comparison_report
 from ct_attn.report.paper_table import latex_table, markdown_table
 from ct_attn.report.score_files import ScoreSettings, read_scores, write_record_json, write_rows_csv
-from ct_attn.side_by_side import Evaluated, Picturing, SideBySide, draw_side_by_side
+from ct_attn.compare_pictures import Evaluated, Picturing, ComparedCase, draw_compared
 
 Key = tuple[str, str]  # case and organ
 
@@ -97,7 +97,7 @@ def compare(
         for run, repeated in by_run.items()
         if len(repeated) > 1
     ]
-    drawn = draw_side_by_side(_first_of_each(sources, keys), picturing or Picturing())
+    drawn = draw_compared(_first_of_each(sources, keys), picturing or Picturing())
     if drawn:
         notes += [
             f"{run}: the first of its {len(repeated)} repeated runs is drawn."
@@ -286,7 +286,7 @@ def _write(
     runs: Mapping[str, Sequence[CaseScore]],
     notes: tuple[str, ...],
     settings: ScoreSettings,
-    drawn: Sequence[SideBySide],
+    drawn: Sequence[ComparedCase],
 ) -> Comparison:
     pictures = {output / "pictures" / name: picture for one in drawn for name, picture in one.files.items()}
     made = Comparison(

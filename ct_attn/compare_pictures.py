@@ -51,7 +51,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SideBySide:
+class ComparedCase:
     """The pictures of one case."""
 
     case_id: str
@@ -64,7 +64,7 @@ class SideBySide:
         return {f"{self.case_id}_slices.png": self.slices, f"{self.case_id}_surfaces.png": self.surfaces}
 
 
-def draw_side_by_side(runs: Mapping[str, Evaluated], picturing: Picturing) -> list[SideBySide]:
+def draw_compared(runs: Mapping[str, Evaluated], picturing: Picturing) -> list[ComparedCase]:
     """The cases in which ``runs`` differ most, by mean DSC, each as slices and as surfaces.
 
     Raises :class:`UserError` when masks are missing, cannot be read, or have other volumes
@@ -149,7 +149,7 @@ def _pairs(name: str, run: Evaluated, picturing: Picturing, truth: Path) -> list
 
 def _draw(
     case_id: str, pairs: Mapping[str, Pair], runs: Mapping[str, Evaluated], reading: Reading
-) -> SideBySide:
+) -> ComparedCase:
     read = {name: read_pair(pair, reading) for name, pair in pairs.items()}
     truth, masks, scheme = _in_one_scheme(read)
     segmented = []
@@ -161,7 +161,7 @@ def _draw(
     first = next(iter(pairs.values()))
     volume = _scan(first, truth.grid)
     columns = f"the truth and {', '.join(pairs)}"
-    return SideBySide(
+    return ComparedCase(
         case_id=case_id,
         slices=CasePicture(
             case_id=case_id,
