@@ -122,8 +122,8 @@ def compare(
 ) -> None:
     """Set evaluations of the same cases side by side, with statistics and pictures."""
     from ct_attn.compare import compare as run
-    from ct_attn.pairing import Reading
     from ct_attn.compare_pictures import Picturing
+    from ct_attn.pairing import Reading
     from ct_attn.tables import comparison_tables
 
     reading = Reading(

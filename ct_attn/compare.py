@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ct_attn import __version__
 from ct_attn.atomic import replacing, write_text
+from ct_attn.compare_pictures import ComparedCase, Evaluated, Picturing, draw_compared
 from ct_attn.errors import UserError
 from ct_attn.metrics.comparison import (
     PairedComparison,
@@ -23,7 +24,6 @@ from ct_attn.metrics.scores import CaseScore
 from ct_attn.report.compare_page import write_comparison_report
 from ct_attn.report.paper_table import latex_table, markdown_table
 from ct_attn.report.score_files import ScoreSettings, read_scores, write_record_json, write_rows_csv
-from ct_attn.compare_pictures import Evaluated, Picturing, ComparedCase, draw_compared
 
 Key = tuple[str, str]  # case and organ
 

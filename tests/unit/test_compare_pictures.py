@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from ct_attn.compare import compare
+from ct_attn.compare_pictures import Evaluated, Picturing, most_different
 from ct_attn.errors import UserError
 from ct_attn.evaluate import evaluate
 from ct_attn.labels import DISK_SCHEME, PAPER_SCHEME
 from ct_attn.metrics.scores import CaseScore, State
 from ct_attn.scan_io import nifti
-from ct_attn.compare_pictures import Evaluated, Picturing, most_different
 from ct_attn.volume import Grid, Mask
 
 GRID = Grid(shape=(30, 26, 20), affine=np.diag([3.0, 3.0, 5.0, 1.0]))
