@@ -144,7 +144,7 @@ def place_to_show(mask: Mask, codes: Collection[int]) -> NDArray[np.float64]:
 
 
 def _holds(slab: Slab, position: int) -> bool:
-    return slab.first <= position < slab.first + slab.values.shape[3]
+    return bool(slab.first <= position < slab.first + slab.values.shape[3])
 
 
 def _around(at: NDArray[np.int_], plan: WindowPlan, grid: Grid) -> Box:
