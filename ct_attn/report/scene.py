@@ -118,10 +118,23 @@ def show_slice(
     low: float = LEVEL_HU - WINDOW_HU / 2,
     high: float = LEVEL_HU + WINDOW_HU / 2,
 ) -> None:
-    wide_mm, high_mm = extent_mm(scene, plane)
-    picture = np.clip(cut(scene.hu, plane, index).astype(np.float32), low, high)
+    size_mm = extent_mm(scene, plane)
+    show_values(axes, cut(scene.hu, plane, index), size_mm, colours=colours, low=low, high=high)
+
+
+def show_values(
+    axes: Axes,
+    values: NDArray[Any],
+    size_mm: tuple[float, float],
+    *,
+    colours: str = "gray",
+    low: float = LEVEL_HU - WINDOW_HU / 2,
+    high: float = LEVEL_HU + WINDOW_HU / 2,
+) -> None:
+    """``values`` [rows, columns] in ``axes``, whose units become mm: ``size_mm`` wide and high."""
+    wide_mm, high_mm = size_mm
     axes.imshow(
-        picture,
+        np.clip(values.astype(np.float32), low, high),
         cmap=colours,
         vmin=low,
         vmax=high,

@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 from ct_attn.labels import LabelScheme
 from ct_attn.report.legend import PALETTE, colour_of, display_name
 from ct_attn.report.png import palette_png
+from ct_attn.report.scene import FONT_PT, show_values
 from ct_attn.volume import Grid, Mask, Volume
 
-WINDOW_HU, LEVEL_HU = 400, 40  # as in a report
 PANEL_PX = 480  # the longer side of a panel
 GAP_PX = 6
 HEADING_PX = 34
 LEGEND_PX = 44
 DPI = 100
-FONT_PT = 11
 OPACITY = 0.5  # of an organ's colour over the scan
 
 
@@ -58,7 +57,7 @@ def side_by_side_picture(
     for axes, heading, labels in zip(
         panels, ("image", "truth", "prediction"), (nothing, wanted, found), strict=True
     ):
-        _show(axes, hu, size_mm)
+        show_values(axes, hu, size_mm)
         _paint(axes, labels, size_mm, scheme)
         _write(axes, "R", (0.01, 0.5), ha="left", va="center")
         _write(axes, "L", (0.99, 0.5), ha="right", va="center")
@@ -123,22 +122,6 @@ def _lay_out(size_mm: tuple[float, float]) -> tuple[Figure, list[Axes]]:
         for place in range(3)
     ]
     return figure, panels
-
-
-def _show(axes: Axes, hu: NDArray[Any], size_mm: tuple[float, float]) -> None:
-    low, high = LEVEL_HU - WINDOW_HU / 2, LEVEL_HU + WINDOW_HU / 2
-    wide_mm, high_mm = size_mm
-    axes.imshow(
-        np.clip(hu.astype(np.float32), low, high),
-        cmap="gray",
-        vmin=low,
-        vmax=high,
-        extent=(0, wide_mm, high_mm, 0),
-        aspect="auto",
-        interpolation="bilinear",
-    )
-    axes.set(xlim=(0, wide_mm), ylim=(high_mm, 0))
-    axes.set_axis_off()
 
 
 def _paint(axes: Axes, labels: NDArray[np.uint8], size_mm: tuple[float, float], scheme: LabelScheme) -> None:
