@@ -80,7 +80,7 @@ def main() -> None:
         train(folder / "model")
     result: dict = {"machine": describe(), "rounds": options.rounds, "ceiling_gflops": ceilings()}
     result["first_use_s"] = first_use(folder)
-    for name in ("default", "fp32", "fast"):
+    for name in ("default", "fp32", "fast", "trained"):
         run(name, folder, sys.executable)  # compiled now
     run("monai_grid", folder, sys.executable)
     measured: dict[str, list[dict]] = {name: [] for name in options.tools}
@@ -184,8 +184,12 @@ def run(tool: str, folder: Path, python: str) -> dict:
 
 
 def agreement(folder: Path) -> dict[str, dict[str, float]]:
-    """Dice between masks; "monai, our grid" is MONAI's chain with its windows on the grid that ours takes."""
-    files = {name: folder / f"{name}.nii.gz" for name in ("default", "fp32", "fast", "truth")}
+    """Dice between masks.
+
+    "monai, our grid" is MONAI's chain with its windows on the grid that ours takes, "trained" is
+    ours with the same windows, in fp32 and without a body mask.
+    """
+    files = {name: folder / f"{name}.nii.gz" for name in ("default", "fp32", "fast", "trained", "truth")}
     files |= {"monai": folder / "scan_monai.nii.gz", "monai, our grid": folder / "scan_monai_grid.nii.gz"}
     pairs = [
         (name, other)
@@ -193,7 +197,7 @@ def agreement(folder: Path) -> dict[str, dict[str, float]]:
         for name in ("fp32", "default", "fast", "monai")
         if name != other
     ]
-    pairs.insert(0, ("default", "fp32"))
+    pairs = [("default", "fp32"), ("trained", "monai, our grid"), *pairs]
     return {
         f"{name} / {other}": dice(files[name], files[other])
         for name, other in pairs

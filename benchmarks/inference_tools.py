@@ -232,6 +232,9 @@ TOOLS = {
     "fp32": lambda folder, clock: ours(folder, clock, name="fp32", precision="fp32"),
     "fast": lambda folder, clock: ours(folder, clock, name="fast", fast=True),
     "torch": lambda folder, clock: ours(folder, clock, name="torch", backend="torch"),
+    "trained": lambda folder, clock: ours(
+        folder, clock, name="trained", precision="fp32", windows="trained", body_mask=False
+    ),
     "slices": lambda folder, clock: ours(folder, clock, name="slices", model="model_slices"),
     "folder": lambda folder, clock: ours(folder, clock, name="folder", cases=10),
 }
