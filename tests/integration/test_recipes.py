@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(
     path for path in (ROOT / "pipelines").rglob("*.yaml") if path.parent.name not in ("paper", "variants")
 )
+VOLUMES = ("preprocessing.spacing_mm=[8,8,8]", "training.patch_size=[32,32,32]")
+SLICES = ("preprocessing.spacing_mm=[8,8,null]", "training.patch_size=[32,32,1]")
 SMALL = (
-    "preprocessing.spacing_mm=[8,8,8]", "training.patch_size=[32,32,32]",
     "training.epochs=1", "training.optimizer.warmup_epochs=0",
     "training.validate_every=1", "training.batches_per_epoch=2",
 )  # fmt: skip
@@ -34,8 +35,10 @@ NARROW = {
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_recipe_trains_from_the_command_line(recipe, tiny_manifest, tmp_path):
-    kind = read_recipe(recipe).network.kind
-    overrides = [word for change in (*SMALL, *NARROW[kind]) for word in ("--set", change)]
+    full = read_recipe(recipe)
+    kind = full.network.kind
+    size = VOLUMES if full.slices is None else SLICES
+    overrides = [word for change in (*size, *SMALL, *NARROW[kind]) for word in ("--set", change)]
     command = [Path(sys.executable).with_name("ct-attn"), "train", recipe, "--data", tiny_manifest]
     done = subprocess.run(
         [*command, "-o", tmp_path / "run", *overrides],
@@ -52,7 +55,7 @@ def test_a_recipe_trains_from_the_command_line(recipe, tiny_manifest, tmp_path):
 
 def train(recipe, manifest, output, *options):
     command = [Path(sys.executable).with_name("ct-attn"), "train", ROOT / "pipelines" / "phantom" / recipe]
-    changes = [word for change in (*SMALL, *NARROW["unet"]) for word in ("--set", change)]
+    changes = [word for change in (*VOLUMES, *SMALL, *NARROW["unet"]) for word in ("--set", change)]
     return subprocess.run(
         [*command, "--data", manifest, "-o", output, *changes, *options],
         capture_output=True,
