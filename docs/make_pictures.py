@@ -14,6 +14,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from ct_attn.report.figures import case_picture
+from ct_attn.scan_io import nifti
+
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the tests' browser
 
 from tests.browser import Page, open_browser
@@ -30,8 +33,10 @@ def draw_demo(demo: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         mask = folder / "mask.nii.gz"
-        ct_attn("predict", "-m", model, "-i", scan, "-o", mask, "--preview", "--features")
-        keep((folder / "mask.png").read_bytes(), "preview")
+        ct_attn("predict", "-m", model, "-i", scan, "-o", mask, "--features")
+        predicted, scheme = nifti.read_mask(mask)
+        # what --preview begins with; the planes through each organ follow there
+        keep(case_picture(nifti.read_volume(scan), predicted, scheme=scheme), "preview")
         keep((folder / "mask_features.png").read_bytes(), "attention", share=0.6)
         scores = ("--predicted", demo / "masks", "-o", folder / "scores", "--pictures", "0", "--viewer", "0")
         ct_attn("evaluate", "--truth", manifest, *scores, "--side-by-side")
@@ -72,10 +77,11 @@ def open_viewer(page: Page) -> None:
 
 
 def keep(png: bytes, name: str, *, share: float = 1) -> None:
-    """A PNG of 256 colours, which is a third of the size; ``share`` of the sides."""
+    """``share`` of the sides; pages as they are, in 256 colours, which is a third of the size."""
     image = Image.open(BytesIO(png)).convert("RGB")
     image = image.resize((round(share * image.width), round(share * image.height)))
-    image = image.quantize(256, dither=Image.Dither.NONE)
+    if share == 1:
+        image = image.quantize(256, dither=Image.Dither.NONE)
     image.save(PICTURES / f"{name}.png", optimize=True)
 
 
