@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "runs" / "slices")
     parser.add_argument("--minutes", type=float, default=5.0, help="of training, on an idle machine")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--note", default="", help="what else the machine did, for the record")
     options = parser.parse_args()
     output: Path = options.output.resolve()
     manifest = output / "cohort" / "manifest.json"
@@ -70,6 +71,7 @@ def main() -> None:
     result = {
         "machine": describe(),
         "minutes": options.minutes,
+        "note": options.note,
         "cohort": " ".join(COHORT),
         "trained": trained,
         "scores": scores(evaluation / "scores.csv"),
@@ -115,7 +117,8 @@ def table(result: dict[str, Any]) -> str:
     trained = result["trained"]
     lines = [
         f"{result['machine']}. {trained['steps']:.0f} steps, which fill {result['minutes']:g} minutes on the "
-        f"idle machine and took {trained['wall_s'] / 60:.1f}. Cohort `{result['cohort']}`.",
+        f"idle machine and took {trained['wall_s'] / 60:.1f} ({trained['cpu_s'] / 60:.1f} of processors). "
+        f"Cohort `{result['cohort']}`. {result['note']}".rstrip(),
         "",
         "| organ | DSC, mean of the test cases | lowest | S2S, mm | missed |",
         "|---" * 5 + "|",
