@@ -22,16 +22,11 @@ from typing import Any
 import inference
 from machine import describe
 from timed_commands import Words, once, seconds_per_step, steps_in
+from training import COHORT, CT_ATTN, ORGANS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 RECIPE = ROOT / "pipelines" / "phantom" / "five_minutes_2_5d.yaml"
-CT_ATTN = Path(sys.executable).with_name("ct-attn")
-COHORT = (
-    "--cases", "30", "--folds", "5", "--test", "10", "--seed", "12",
-    "--pixel-mm", "1.4", "1.8", "--slice-mm", "2.0", "3.0",
-)  # fmt: skip
-ORGANS = ("pancreas", "spleen", "kidney")
 EPOCHS, TIMED_WITH = 10, (20, 60)
 LABELS = {"slices": "2.5D, this training", "default": "3D Attention U-Net, 16-256, 2 mm"}
 

@@ -45,6 +45,12 @@ def write_text(target: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def write_bytes(target: Path, content: bytes) -> None:
+    """Write ``content`` to ``target``, whole or not at all."""
+    with replacing(target) as partial:
+        partial.write_bytes(content)
+
+
 def remove_partials(folder: Path) -> None:
     """Remove from ``folder`` what writers that were killed left behind; nobody may be writing there."""
     for partial in folder.glob(".partial-*"):

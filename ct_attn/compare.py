@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from ct_attn import __version__
-from ct_attn.atomic import replacing, write_text
-from ct_attn.compare_pictures import ComparedCase, Evaluated, Picturing, draw_compared
+from ct_attn.atomic import write_bytes, write_text
+from ct_attn.compare_pictures import SAME_VOLUME, ComparedCase, Evaluated, Picturing, draw_compared
 from ct_attn.errors import UserError
 from ct_attn.metrics.comparison import (
     PairedComparison,
@@ -29,9 +29,6 @@ Key = tuple[str, str]  # case and organ
 
 SCORES_NAMES = ("scores.json", "scores.csv")
 _SHOWN = 6  # cases that a message names before it says "and so many more"
-
-#: Volumes of one truth in two files differ by rounding only; a CSV keeps six digits.
-_SAME_VOLUME = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +270,7 @@ def _require_same_truth(sources: Sequence[_Source], keys: Sequence[Key]) -> None
 def _same_volume(one: float | None, other: float | None) -> bool:
     if one is None or other is None:
         return one is other
-    return abs(one - other) <= _SAME_VOLUME * max(one, other)
+    return abs(one - other) <= SAME_VOLUME * max(one, other)
 
 
 def _volume(volume_ml: float | None) -> str:
@@ -318,8 +315,7 @@ def _write(
     for path, text in tables.items():
         write_text(path, text)
     for path, picture in pictures.items():
-        with replacing(path) as partial:
-            partial.write_bytes(picture.png)
+        write_bytes(path, picture.png)
     cases = len({score.case_id for scores in runs.values() for score in scores})
     write_comparison_report(
         made.report,

@@ -19,8 +19,8 @@ from ct_attn.report.run_figures import Segmented, slices_picture, surfaces_pictu
 from ct_attn.scan_io.scan import read_scan
 from ct_attn.volume import Grid, Mask, Volume, require_same_grid
 
-#: Volumes in the scores and of the masks differ by rounding only; a CSV keeps six digits.
-_SAME_VOLUME = 1e-4
+#: Volumes of one mask, in two files or counted again, differ by rounding only; a CSV keeps six digits.
+SAME_VOLUME = 1e-4
 
 #: What is drawn where there is no scan.
 _AIR_HU = -1000
@@ -205,7 +205,7 @@ def _require_evaluated(
         if wanted_ml is None:
             continue
         found_ml = np.count_nonzero(mask.labels == code) * mask.grid.voxel_volume_mm3 / 1000
-        if not math.isclose(found_ml, wanted_ml, rel_tol=_SAME_VOLUME, abs_tol=1e-6):
+        if not math.isclose(found_ml, wanted_ml, rel_tol=SAME_VOLUME, abs_tol=1e-6):
             raise UserError(
                 path,
                 expected=f"the mask that was evaluated, with {wanted_ml:.6g} ml of {organ}",

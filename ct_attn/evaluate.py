@@ -147,8 +147,7 @@ def _draw_side_by_side(
                 not_drawn[job.pair.case_id] = drawing
                 file.unlink(missing_ok=True)  # of an earlier evaluation, of other masks
             else:
-                with atomic.replacing(file) as partial:
-                    partial.write_bytes(drawing)
+                atomic.write_bytes(file, drawing)
             progress.update(task, advance=1, description=f"drawn {job.pair.case_id}")
     return not_drawn
 

@@ -42,9 +42,7 @@ def write_gate_picture(views: GateViews, mask: Mask, path: Path, *, scheme: Labe
         )
 
     planes = [shown("axial", views.axial, 2), shown("sagittal", views.sagittal, 0)]
-    picture = gate_picture(planes, views.gates, scheme=scheme)
-    with atomic.replacing(path) as partial:
-        partial.write_bytes(picture)
+    atomic.write_bytes(path, gate_picture(planes, views.gates, scheme=scheme))
 
 
 def _box(member: NDArray[np.bool_], margins: list[int]) -> tuple[slice, ...]:

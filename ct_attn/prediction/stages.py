@@ -251,8 +251,7 @@ def _in_steps(probabilities: NDArray[Any]) -> NDArray[np.float32]:
 def _write_preview(case: Case, volume: Volume, mask: Mask, scheme: LabelScheme) -> None:
     from ct_attn.report.preview import preview_picture  # noqa: PLC0415 - matplotlib is slow to import
 
-    with atomic.replacing(case.files.of_kind(PREVIEW)) as partial:
-        partial.write_bytes(preview_picture(volume, mask, scheme=scheme))
+    atomic.write_bytes(case.files.of_kind(PREVIEW), preview_picture(volume, mask, scheme=scheme))
 
 
 def _only(mask: Mask, scheme: LabelScheme) -> Mask:

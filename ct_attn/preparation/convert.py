@@ -176,8 +176,8 @@ def _write(job: Job, volume: Volume, mask: Mask) -> dict[str, str]:
     case_id = job.case.case_id
     nifti.write_volume(volume, job.output / image_path(case_id))
     nifti.write_mask(mask, job.output / label_path(case_id), scheme=DISK_SCHEME)
-    with atomic.replacing(job.output / picture_path(case_id)) as partial:
-        partial.write_bytes(case_picture(volume, mask, scheme=DISK_SCHEME))
+    picture = case_picture(volume, mask, scheme=DISK_SCHEME)
+    atomic.write_bytes(job.output / picture_path(case_id), picture)
     paths = (image_path(case_id), label_path(case_id), picture_path(case_id))
     return {path: file_digest(job.output / path) for path in paths}
 

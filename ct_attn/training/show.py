@@ -50,8 +50,7 @@ class RunPictures:
         if not any("dsc" in row for row in rows) or ("dsc" not in rows[-1] and self.written_rows):
             return
         names = self.recipe.label_scheme.names
-        with atomic.replacing(self.picture) as partial:
-            partial.write_bytes(progress_picture(rows, names, title=self.recipe.name))
+        atomic.write_bytes(self.picture, progress_picture(rows, names, title=self.recipe.name))
         write_run_report(
             self.report,
             title=self.recipe.name,

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 
-from ct_attn.atomic import remove_partials, replacing, write_text
+from ct_attn.atomic import remove_partials, replacing, write_bytes, write_text
 
 
 def test_writes_into_folders_that_did_not_exist(tmp_path):
@@ -96,3 +97,18 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     remove_partials(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
     remove_partials(tmp_path / "absent")
+
+
+def test_bytes_are_written_whole_or_the_older_file_stays(tmp_path, monkeypatch):
+    target = tmp_path / "picture.png"
+    write_bytes(target, b"older")
+
+    def fail(path: Path, content: bytes) -> int:
+        path.write_text("half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="no space"):
+        write_bytes(target, b"newer")
+    assert target.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [target]

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ct_attn.atomic import replacing
+from ct_attn.atomic import write_bytes
 from ct_attn.inference.backends.backend import Format, Windows
 from ct_attn.inference.backends.cache import cache_folder, forget_oldest, processor, short
 from ct_attn.model_file import ModelFile
@@ -110,8 +110,7 @@ class OpenVinoBackend:
         network.reshape({0: self._library.PartialShape(list(shape))})
         compiled = self._core.compile_model(network, "CPU", config)
         blob = compiled.export_model()
-        with replacing(file) as partial:
-            partial.write_bytes(blob if isinstance(blob, bytes) else blob.getvalue())
+        write_bytes(file, blob if isinstance(blob, bytes) else blob.getvalue())
         forget_oldest(self.folder, f"{self._key}-*.blob")
         return compiled
 
