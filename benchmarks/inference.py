@@ -107,7 +107,11 @@ def make_scan(path: Path) -> None:
         nifti.write_mask(case.mask, path.with_name("truth.nii.gz"), scheme=RECIPE.label_scheme)
 
 
-def train(folder: Path, *, steps: int = 500, size: tuple[int, ...] = (64, 64, 48)) -> None:
+#: Steps, and of what size: patches as large as the recipe's teach what a window's edge does not tell.
+STAGES = ((400, (64, 64, 48)), (120, PATCH))
+
+
+def train(folder: Path) -> None:
     """A network that finds the organs of this scan: what is compared are ways to run it."""
     random = np.random.default_rng(0)
     torch.manual_seed(0)
@@ -118,10 +122,11 @@ def train(folder: Path, *, steps: int = 500, size: tuple[int, ...] = (64, 64, 48
     places = [np.argwhere(labels == code) for code in range(RECIPE.n_classes)]
     network = channels_last(build_network(RECIPE.network, in_channels=1, n_classes=RECIPE.n_classes))
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    sizes = [size for count, size in STAGES for _ in range(count)]
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(sizes))
     loss = SegmentationLoss(LossConfig(cross_entropy_weight=1.0))
     precision = choose_precision("auto", torch.device("cpu"))
-    for step in range(steps):
+    for step, size in enumerate(sizes):
         voxels = places[step % len(places)]
         middle = voxels[random.integers(len(voxels))]
         begin = [
@@ -137,8 +142,10 @@ def train(folder: Path, *, steps: int = 500, size: tuple[int, ...] = (64, 64, 48
         error.backward()
         optimizer.step()
         schedule.step()
+        if step % 20 == 19:
+            print(f"step {step + 1} of {len(sizes)}: loss {error.item():.3f}", flush=True)
     save_checkpoint(
-        Checkpoint(weights=network.state_dict(), recipe=RECIPE, provenance={"steps": steps}), folder
+        Checkpoint(weights=network.state_dict(), recipe=RECIPE, provenance={"steps": len(sizes)}), folder
     )
 
 
@@ -233,14 +240,18 @@ def ceilings() -> dict[str, float]:
     return found
 
 
-def network_share(result: dict) -> dict[str, float]:
-    """GFLOP/s of our network stages, blending included, as shares of the measured ceilings."""
+def network_share(result: dict) -> dict[str, dict[str, float]]:
+    """GFLOP/s of our network stages, alone and with blending, as shares of the measured ceilings."""
     shares = {}
     for name, ceiling in (("default", "bf16"), ("folder", "bf16"), ("fp32", "fp32")):
         if name in result["tools"]:
             tool = result["tools"][name]
-            gflops = tool["window_voxels"] * GFLOP_PER_VOXEL / tool["seconds"]["network"]
-            shares[name] = gflops / result["ceiling_gflops"][ceiling]
+            gflop = tool["window_voxels"] * GFLOP_PER_VOXEL
+            alone = tool["seconds"]["network"]
+            shares[name] = {
+                what: gflop / seconds / result["ceiling_gflops"][ceiling]
+                for what, seconds in (("alone", alone), ("blended", alone + tool["seconds"]["blending"]))
+            }
     return shares
 
 
@@ -274,7 +285,10 @@ def table(result: dict) -> str:
     lines += ["", "| Dice between masks | " + " | ".join(ORGANS) + " |", "|---" * 5 + "|"]
     for pair, values in result["dice"].items():
         lines.append(f"| {pair} | " + " | ".join(f"{values[organ]:.4f}" for organ in ORGANS) + " |")
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in result["network_share_of_ceiling"].items())
+    shares = ", ".join(
+        f"{name} {share['alone']:.0%} ({share['blended']:.0%} with blending)"
+        for name, share in result["network_share_of_ceiling"].items()
+    )
     lines += ["", f"Network stage, of the ceiling: {shares}.", ""]
     lines += [
         "| slices | default, s | s per 100 slices | peak, GB | less scan and mask, GB |",

@@ -18,9 +18,8 @@ def largest(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
     best = logits[0].copy()
     winner = np.zeros(best.shape, dtype=np.uint8)
     for code in range(1, logits.shape[0]):
-        higher = logits[code] > best
-        np.copyto(winner, code, where=higher)
-        np.copyto(best, logits[code], where=higher)
+        np.copyto(winner, code, where=logits[code] > best)
+        np.maximum(best, logits[code], out=best)
     return winner
 
 
@@ -55,10 +54,14 @@ class Agreement:
             begin, stop = max(k.start, first), min(k.stop, end)
             here = (i, j, slice(begin - first, stop - first))
             twice = counts[here] > 1
-            said = labels[..., begin - k.start : stop - k.start][twice]
-            became = outcome[here][twice]
+            said, became = labels[..., begin - k.start : stop - k.start], outcome[here]
+            organs = twice & ((said | became) != 0)  # few voxels; the others are background to both
+            said, became = said[organs], became[organs]
             self.both += self._count(said[said == became])
             self.either += self._count(said) + self._count(became)
+            background = np.count_nonzero(twice) - len(said)
+            self.both[0] += background
+            self.either[0] += 2 * background
         self.votes = [vote for vote in self.votes if vote[0][2].stop > end]
 
     def _count(self, labels: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -20,7 +20,10 @@ Members = Callable[[Image], Iterable[NDArray[np.float32]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Slab:
-    """Finished ``values`` [C, I, J, n] of a box's slices from ``first`` on."""
+    """Finished ``values`` [C, I, J, n] of a box's slices from ``first`` on.
+
+    They are good until the next slab is asked for.
+    """
 
     first: int
     values: NDArray[np.float32]
@@ -60,7 +63,9 @@ def blended(
             done += 1
             on_window(done, len(plan.starts))
         last = number + 1 == len(layers)
-        yield layer.finish(plan.box[2] if last else layers[number + 1][0][2], wanted)
+        slab = layer.finish(plan.box[2] if last else layers[number + 1][0][2], wanted)
+        yield slab
+        layer.move(slab.values.shape[3])
 
 
 def _weight(plan: WindowPlan) -> Image:
@@ -122,17 +127,17 @@ class _Layer:
         seen = weights > 0
         if wanted is not None:
             seen &= wanted[..., first:end]
-        values: Image = np.divide(self.sums[..., :count], np.maximum(weights, _TINY), dtype=np.float32)
+        values = self.sums[..., :count]
+        values /= np.maximum(weights, _TINY)
         if not seen.all():
             values *= seen
             values[0] += CERTAIN * ~seen
-        self._move(count)
-        slab = Slab(first=first, values=values)
         if self.agreement is not None:
             self.agreement.settle(first, values)
-        return slab
+        return Slab(first=first, values=values)
 
-    def _move(self, count: int) -> None:
+    def move(self, count: int) -> None:
+        """Let go of the first ``count`` slices."""
         for array in (self.weights, *self.sums):
             array[..., : self.depth - count] = array[..., count:].copy()
             array[..., self.depth - count :] = 0

@@ -17,7 +17,7 @@ PROCESS_BYTES = 260 << 20
 
 #: A window holds at most this many voxels unless the user allows more memory: enough to cover
 #: the plane of a body, and the same on every machine, since masks depend on it a little.
-MOST_WINDOW_VOXELS = 3_600_000
+MOST_WINDOW_VOXELS = 4_300_000
 
 #: Logits, their sums and what is being restored: arrays of one layer of windows per class.
 _LAYERS = 3
@@ -53,25 +53,36 @@ class Need:
         return voxels
 
 
-def need(scan: Grid, working: Grid, network: AnyNetworkConfig, n_classes: int, precision: Format) -> Need:
-    """What predicting a scan on ``scan`` takes: int16 HU, mask, and the image on ``working``."""
+def need(
+    scan: Grid,
+    working: Grid,
+    network: AnyNetworkConfig,
+    n_classes: int,
+    precision: Format,
+    *,
+    joins_maps: bool,
+) -> Need:
+    """What predicting a scan on ``scan`` takes: int16 HU, mask, and the image on ``working``.
+
+    ``precision`` and ``joins_maps`` are the backend's.
+    """
     fixed = PROCESS_BYTES + 3 * prod(scan.shape) + 9 * prod(working.shape)
     layers = 4 * (_LAYERS * n_classes + 3)
-    activations = activation_values(network, n_classes) * _BYTES[precision]
+    activations = activation_values(network, n_classes, joins_maps=joins_maps) * _BYTES[precision]
     return Need(fixed=fixed, per_window_voxel=activations + layers)
 
 
-def activation_values(network: AnyNetworkConfig, n_classes: int) -> int:
+def activation_values(network: AnyNetworkConfig, n_classes: int, *, joins_maps: bool) -> int:
     """Numbers a network holds at a time for each voxel of a window, about.
 
-    The finest level of a U-Net holds its skip, the concatenation with what comes up, and
-    the input and output of a convolution; coarser ones the same for fewer voxels.
+    The finest level of a U-Net holds its skip, what comes up, and what a convolution makes
+    of them; coarser ones the same for fewer voxels. ``joins_maps``: first both are copied into one.
     """
     if not isinstance(network, LevelsConfig):
         return 400
     values, voxels = 2.0 * (n_classes + 1), 1.0
     for level, (width, below) in enumerate(zip(network.widths, network.widths[1:], strict=False)):
-        values += (4 * width + below) * voxels
+        values += ((4 if joins_maps else 2) * width + below) * voxels
         voxels /= prod(network.pool_sizes[level])
     return round(values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -139,7 +140,7 @@ class Predictor:
         slabs = blended(
             self._members, prepared.image, plan, n_classes=self.recipe.n_classes, on_window=on_window
         )
-        return np.concatenate([slab.values for slab in slabs], axis=3)
+        return np.concatenate([slab.values.copy() for slab in slabs], axis=3)
 
     def attention(self, volume: Volume, on_window: OnWindow = _silent) -> dict[str, Volume]:
         """alpha of every gate, by name, on the grid of ``volume``: float32 in 0 to 1 for sigmoid gates.
@@ -185,7 +186,7 @@ class Predictor:
         clock.lap("resampling")
         origin = (box[0].start, box[1].start, box[2].start)
         for slab in blended(
-            self._members,
+            partial(self._members, clock=clock),
             prepared.image,
             plan,
             n_classes=self.recipe.n_classes,
@@ -194,7 +195,7 @@ class Predictor:
             agreement=agreement,
             on_window=on_window,
         ):
-            clock.lap("network")
+            clock.lap("blending")
             restorer.add(slab.first, slab.values)
             clock.lap("restoring")
         return Prediction(
@@ -208,12 +209,18 @@ class Predictor:
             notes=tuple(notes),
         )
 
-    def _members(self, window: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    def _members(
+        self, window: NDArray[np.float32], clock: _Clock | None = None
+    ) -> Iterator[NDArray[np.float32]]:
         """What each model says of each mirrored copy of ``window``, turned back: logits [C, I, J, K]."""
+        clock = clock or _Clock()
         for backend in self.backends:
             for axes in self._flips:
                 copy = np.ascontiguousarray(np.flip(window, axes))
-                logits = self._of_classes(backend.logits(copy[None, None])[0])
+                clock.lap("blending")
+                outputs = backend.logits(copy[None, None])[0]
+                clock.lap("network")
+                logits = self._of_classes(outputs)
                 logits = np.flip(logits, tuple(axis + 1 for axis in axes))
                 yield logits[list(self._mirrored)] if 0 in axes else logits
 
@@ -233,7 +240,8 @@ class Predictor:
     def _need(self, scan: Grid, working: Grid) -> Need:
         precisions = [backend.precision for backend in self.backends]
         widest = "fp32" if "fp32" in precisions else precisions[0]
-        return need(scan, working, self.recipe.network, self.recipe.n_classes, widest)
+        joins = any(backend.joins_maps for backend in self.backends)
+        return need(scan, working, self.recipe.network, self.recipe.n_classes, widest, joins_maps=joins)
 
     def _plan(self, box: Shape3, needed: Need) -> WindowPlan:
         """The windows for ``box``: of the training's size if asked for, or if the network depends on it."""
@@ -302,13 +310,13 @@ class _Clock:
     """Seconds by stage."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.seconds = dict.fromkeys(("resampling", "network", "blending", "restoring"), 0.0)
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
         """What was done since the last lap was ``stage``."""
         now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self.seconds[stage] += now - self._last
         self._last = now
 
 

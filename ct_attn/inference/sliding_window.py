@@ -34,7 +34,7 @@ def over_windows(network: Predict, image: Tensor, recipe: Recipe, *, n_values: i
     i, j, k = image.shape
     plan = plan_slices((i, j, k), patch, overlap, recipe.slices)
     slabs = blended(members, image.cpu().numpy(), plan, n_classes=n_values)
-    return torch.from_numpy(np.concatenate([slab.values for slab in slabs], axis=3)).to(image.device)
+    return torch.from_numpy(np.concatenate([slab.values.copy() for slab in slabs], axis=3)).to(image.device)
 
 
 def sliding_window_logits(

@@ -22,6 +22,10 @@ class Backend(Protocol):
     def precision(self) -> Format:
         """The number format of its convolutions."""
 
+    @property
+    def joins_maps(self) -> bool:
+        """Whether maps that a convolution takes together are copied into one map first."""
+
     def logits(self, windows: Windows) -> Windows:
         """Float32 [B, n_classes, ...] of ``windows`` [B, in_channels, ...].
 

@@ -17,6 +17,7 @@ from torch import nn
 from ct_attn.checkpoint import load_checkpoint
 from ct_attn.inference.backends.backend import CannotConvertError
 from ct_attn.inference.backends.openvino_backend import core
+from ct_attn.inference.backends.rewriting import rewritten
 from ct_attn.model_file import ModelFile
 from ct_attn.network.folding import folded
 
@@ -58,7 +59,9 @@ def _compare(network: nn.Module, converted: Any, size: tuple[int, ...]) -> None:
     with torch.inference_mode():
         expected = network(window).numpy()
     try:
-        compiled = core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        of_size = converted.clone()
+        of_size.reshape({0: openvino.PartialShape([*window.shape])})
+        compiled = core().compile_model(rewritten(of_size), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         found = compiled({0: window.numpy()})[0]
     except RuntimeError as error:
         raise CannotConvertError(str(error).splitlines()[0]) from error

@@ -1,7 +1,7 @@
 """Networks computed by OpenVINO on a CPU.
 
-A network is converted once, at any size of windows, and compiled once for every size;
-both are kept in files. Only converting needs torch.
+A network is converted once, at any size of windows, and rewritten and compiled once for every
+size; both are kept in files. Only converting needs torch.
 """
 
 # mypy: allow-untyped-calls
@@ -25,7 +25,9 @@ from ct_attn.inference.backends.cache import cache_folder, forget_oldest, proces
 from ct_attn.model_file import ModelFile
 
 _HINTS: dict[Format, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_NETWORK, _WEIGHTS = "network.xml", "network.bin"
+_NETWORK = "network.xml"
+#: In the names of compiled networks, as they hold what rewriting.py makes: count on when it changes.
+_REVISION = 1
 
 
 def is_installed() -> bool:
@@ -78,6 +80,10 @@ class OpenVinoBackend:
     def precision(self) -> Format:
         return self._precision
 
+    @property
+    def joins_maps(self) -> bool:
+        return False
+
     def logits(self, windows: Windows) -> Windows:
         request = self.ready(windows.shape)
         found = request.infer({0: windows}, share_inputs=True, share_outputs=True)
@@ -96,7 +102,8 @@ class OpenVinoBackend:
 
     def _compiled(self, shape: tuple[int, ...]) -> Any:
         sides = "x".join(map(str, shape))
-        file = self.folder / f"{self._key}-{processor()}-{self._precision}-{sides}.blob"
+        key = f"{self._key}-r{_REVISION}-{processor()}-{self._precision}"
+        file = self.folder / f"{key}-{sides}.blob"
         config = {"INFERENCE_PRECISION_HINT": _HINTS[self._precision], "PERFORMANCE_HINT": "LATENCY"}
         if file.is_file():
             try:
@@ -106,9 +113,11 @@ class OpenVinoBackend:
             else:
                 os.utime(file)
                 return compiled
+        from ct_attn.inference.backends.rewriting import rewritten  # noqa: PLC0415 # needs OpenVINO
+
         network = self._core.read_model(self._converted() / _NETWORK)
         network.reshape({0: self._library.PartialShape(list(shape))})
-        compiled = self._core.compile_model(network, "CPU", config)
+        compiled = self._core.compile_model(rewritten(network), "CPU", config)
         blob = compiled.export_model()
         write_bytes(file, blob if isinstance(blob, bytes) else blob.getvalue())
         forget_oldest(self.folder, f"{self._key}-*.blob")

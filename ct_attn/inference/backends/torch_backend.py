@@ -48,6 +48,10 @@ class TorchBackend:
     def precision(self) -> Format:
         return self._precision
 
+    @property
+    def joins_maps(self) -> bool:
+        return True
+
     def logits(self, windows: Windows) -> Windows:
         dtype = _TYPES[self._precision]
         try:

@@ -45,6 +45,7 @@ class Fake:
     """A backend that computes a function of the window and fails above so many voxels."""
 
     precision = "fp32"
+    joins_maps = True
 
     def __init__(self, function, most_voxels: int | None = None) -> None:
         self.function = function

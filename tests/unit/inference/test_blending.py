@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isnan
 
 import numpy as np
@@ -30,7 +31,7 @@ def network(window):
 
 
 def whole(slabs) -> np.ndarray:
-    slabs = list(slabs)
+    slabs = [replace(slab, values=slab.values.copy()) for slab in slabs]  # good until the next one
     ends = np.cumsum([0, *(slab.values.shape[3] for slab in slabs)])
     assert [slab.first for slab in slabs] == list(ends[:-1])
     return np.concatenate([slab.values for slab in slabs], axis=3)
