@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isnan
 
 import numpy as np
 import pytest
 import torch
 from monai.inferers import sliding_window_inference
 
-from ct_attn.inference.agreement import Agreement, largest
+from ct_attn.inference.agreement import Agreement
 from ct_attn.inference.blending import CERTAIN, blended
 from ct_attn.inference.windows import overlap_voxels, plan_windows
 
@@ -88,43 +87,6 @@ def test_no_more_slices_are_held_than_a_window_has():
     image = drawn(8, 6, 100)
     plan = plan_windows(image.shape, PATCH, (4, 3, 2))
     assert max(slab.values.shape[3] for slab in blended(network, image, plan, n_classes=3)) <= PATCH[2]
-
-
-def test_of_equal_logits_the_first_class_is_the_largest():
-    logits = np.array([[1.0, 0.0], [1.0, 2.0], [0.0, 2.0]], dtype=np.float32)
-    assert largest(logits).tolist() == [0, 1]
-
-
-def certain_of(*codes) -> np.ndarray:
-    """Logits [3, 1, 1, n] that give voxel n to its code."""
-    return np.eye(3, dtype=np.float32)[list(codes)].T[:, None, None].copy()
-
-
-def test_agreement_is_the_dice_of_all_votes_with_the_outcome_where_there_are_two():
-    agreement = Agreement(3, (1, 1, 4))
-    everything = (slice(0, 1), slice(0, 1))
-    agreement.vote((*everything, slice(0, 3)), certain_of(1, 1, 1))
-    agreement.vote((*everything, slice(1, 4)), certain_of(1, 0, 1))
-    agreement.settle(0, certain_of(1, 1, 1, 1))
-    # Voxels 1 and 2 have two votes: class 1 is said three times, the outcome is it four times.
-    _, first, second = agreement.of_classes()
-    assert first == pytest.approx(2 * 3 / (3 + 4))
-    assert isnan(second)
-
-
-def test_agreement_does_not_depend_on_where_slabs_end():
-    votes = [(slice(0, 6), drawn(3, 5, 4, 6)), (slice(2, 8), drawn(3, 5, 4, 7)[..., :6])]
-    outcome = drawn(3, 5, 4, 8)
-    figures = []
-    for ends in ([8], [2, 8], [1, 2, 5, 8]):
-        agreement = Agreement(3, (5, 4, 8))
-        for k, logits in votes:
-            agreement.vote((slice(0, 5), slice(0, 4), k), logits)
-        for begin, end in zip([0, *ends], ends, strict=False):
-            agreement.settle(begin, outcome[..., begin:end])
-        figures.append(agreement.of_classes())
-    assert figures[0] == figures[1] == figures[2]
-    assert 0 < figures[0][1] < 1
 
 
 def test_windows_that_say_the_same_agree_entirely():
