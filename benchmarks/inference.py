@@ -82,7 +82,8 @@ def main() -> None:
     result["first_use_s"] = first_use(folder)
     for name in ("default", "fp32", "fast", "trained"):
         run(name, folder, sys.executable)  # compiled now
-    run("monai_grid", folder, sys.executable)
+    for name in ("monai_grid", "as_monai"):
+        run(name, folder, sys.executable)
     measured: dict[str, list[dict]] = {name: [] for name in options.tools}
     for _ in range(options.rounds):
         for name, runs in measured.items():
@@ -194,9 +195,11 @@ def agreement(folder: Path) -> dict[str, dict[str, float]]:
     """Dice between masks.
 
     "monai, our grid" is MONAI's chain with its windows on the grid that ours takes, "trained" is
-    ours with the same windows, in fp32 and without a body mask.
+    ours with the same windows, in fp32 and without a body mask; "as_monai" also restores
+    probabilities instead of logits.
     """
-    files = {name: folder / f"{name}.nii.gz" for name in ("default", "fp32", "fast", "trained", "truth")}
+    ours = ("default", "fp32", "fast", "trained", "as_monai", "truth")
+    files = {name: folder / f"{name}.nii.gz" for name in ours}
     files |= {"monai": folder / "scan_monai.nii.gz", "monai, our grid": folder / "scan_monai_grid.nii.gz"}
     pairs = [
         (name, other)
@@ -204,7 +207,8 @@ def agreement(folder: Path) -> dict[str, dict[str, float]]:
         for name in ("fp32", "default", "fast", "monai")
         if name != other
     ]
-    pairs = [("default", "fp32"), ("trained", "monai, our grid"), *pairs]
+    alike = [(name, "monai, our grid") for name in ("as_monai", "trained")]
+    pairs = [("default", "fp32"), *alike, *pairs]
     return {
         f"{name} / {other}": dice(files[name], files[other])
         for name, other in pairs

@@ -223,6 +223,29 @@ def ours(
         clock.seconds = {stage: seconds / (cases - 1) for stage, seconds in clock.seconds.items()}
 
 
+def as_monai(folder: Path, clock: Clock) -> None:
+    """Ours with MONAI's windows, and with probabilities restored where we restore logits."""
+    from scipy.special import softmax
+
+    from ct_attn.inference.options import InferenceOptions
+    from ct_attn.inference.predictor import Predictor
+    from ct_attn.inference.restore import Restorer
+    from ct_attn.preprocessing import prepare
+    from ct_attn.scan_io import nifti
+    from ct_attn.scan_io.scan import read_scan
+
+    options = InferenceOptions(precision="fp32", windows="trained", body_mask=False)
+    predictor = Predictor.load(folder / "model", options)
+    scan = folder / "scan.nii.gz"
+    volume = read_scan(scan)
+    prepared = prepare(volume, predictor.preprocessing)
+    restorer = Restorer(prepared.grid, volume.grid, n_values=0)
+    restorer.add(0, softmax(predictor.logits(prepared), axis=0))
+    frame = nifti.frame_of(scan, volume.grid)
+    nifti.write_mask(restorer.mask(), folder / "as_monai.nii.gz", scheme=predictor.scheme, frame=frame)
+    clock.lap("all")
+
+
 TOOLS = {
     "monai": lambda folder, clock: monai_chain(folder, clock, same_weights=True),
     "monai_grid": lambda folder, clock: monai_chain(folder, clock, same_weights=True, working_grid=True),
@@ -235,6 +258,7 @@ TOOLS = {
     "trained": lambda folder, clock: ours(
         folder, clock, name="trained", precision="fp32", windows="trained", body_mask=False
     ),
+    "as_monai": as_monai,
     "slices": lambda folder, clock: ours(folder, clock, name="slices", model="model_slices"),
     "folder": lambda folder, clock: ours(folder, clock, name="folder", cases=10),
 }
