@@ -1,7 +1,7 @@
 """The same network in fewer passes over its largest maps, for OpenVINO on a processor.
 
-At full size a network's convolutions take less time than what stands between them: memory is
-slower than the processor's matrix units. What is rewritten is equal to rounding.
+Where a processor multiplies matrices fast, copying and raising maps of full size takes as long as
+convolving them. What is rewritten is equal to rounding.
 """
 
 # mypy: allow-untyped-calls
