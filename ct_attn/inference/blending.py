@@ -120,7 +120,10 @@ class _Layer:
             self.agreement.vote((i, j, k), logits[(slice(None), *of_window)])
 
     def finish(self, end: int, wanted: NDArray[np.bool_] | None) -> Slab:
-        """The means of the slices up to ``end``, which no later window touches."""
+        """The means of the slices up to ``end``, which no later window touches.
+
+        They are a view: :meth:`move` once they have been used.
+        """
         count = end - self.first
         first, self.first = self.first, end
         weights = self.weights[..., :count]

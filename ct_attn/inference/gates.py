@@ -19,7 +19,7 @@ from ct_attn.preprocessing import Prepared, PreprocessingConfig, prepare
 from ct_attn.volume import Grid, Mask, Volume
 
 #: The windows for a working grid of a scan, given the grids of scan and working grid.
-Windows = Callable[[Grid, Grid], WindowPlan]
+Windows = Callable[[Grid, Grid, Backend], WindowPlan]
 
 Box = tuple[slice, slice, slice]
 
@@ -61,7 +61,7 @@ def attention_maps(
     for slab in blended(
         lambda window: [backend.logits(window[None, None])[0]],
         prepared.image,
-        windows(volume.grid, prepared.grid),
+        windows(volume.grid, prepared.grid, backend),
         n_classes=len(names),
         on_window=on_window,
     ):
@@ -90,7 +90,7 @@ def gate_views(
     prepared = prepare(volume, preprocessing)
     at = np.rint(prepared.grid.to_voxels(place_mm)).astype(int)
     at = np.clip(at, 0, np.array(prepared.grid.shape) - 1)
-    plan = windows(volume.grid, prepared.grid)
+    plan = windows(volume.grid, prepared.grid, backend)
     box = _around(at, plan, prepared.grid)
     i, j, k = (side.stop - side.start for side in box)
     column = replace(plan_windows((i, j, k), plan.size, plan.overlap), across=plan.across, halo=plan.halo)

@@ -131,12 +131,12 @@ class Predictor:
     def estimate(self, grid: Grid) -> int:
         """Bytes that predicting a scan on ``grid`` takes at most, this process and the scan included."""
         working = working_grid(grid, self.preprocessing)
-        found = self._need(grid, working)
+        found = self._need(grid, working, self.backends)
         return found.of(prod(self._plan(working.shape, found).size))
 
     def logits(self, prepared: Prepared, on_window: OnWindow = _silent) -> NDArray[np.float32]:
         """Logits float32 [C, *prepared.grid.shape] on the working grid."""
-        plan = self._windows(prepared.source_grid, prepared.grid)
+        plan = self._windows(prepared.source_grid, prepared.grid, *self.backends)
         slabs = blended(
             self._members, prepared.image, plan, n_classes=self.recipe.n_classes, on_window=on_window
         )
@@ -160,9 +160,9 @@ class Predictor:
         """
         return gate_views(self.models[0], self.options, volume, self.preprocessing, self._windows, place_mm)
 
-    def _windows(self, scan: Grid, working: Grid) -> WindowPlan:
-        """The windows for all of ``working``, within the memory allowed."""
-        return self._plan(working.shape, self._need(scan, working))
+    def _windows(self, scan: Grid, working: Grid, *backends: Backend) -> WindowPlan:
+        """The windows for all of ``working``, within the memory allowed to ``backends``."""
+        return self._plan(working.shape, self._need(scan, working, backends))
 
     def _run(
         self, volume: Volume, *, probabilities: bool, on_window: OnWindow, notes: list[str]
@@ -172,7 +172,7 @@ class Predictor:
         body = find_body(working) if self.options.body_mask else np.ones(working.grid.shape, dtype=bool)
         prepared = scaled(working, volume.grid, self.preprocessing)
         del working
-        plan, box = self._placed(body, self._need(volume.grid, prepared.grid))
+        plan, box = self._placed(body, self._need(volume.grid, prepared.grid, self.backends))
         self.computed_voxels = plan.voxels * len(self.backends) * len(self._flips)
         agreement = Agreement(self.recipe.n_classes, plan.box)
         restorer = Restorer(
@@ -237,10 +237,10 @@ class Predictor:
         i, j, k = np.lcm.reduce([recipe.size_multiple for recipe in recipes])
         return int(i), int(j), int(k)
 
-    def _need(self, scan: Grid, working: Grid) -> Need:
-        precisions = [backend.precision for backend in self.backends]
+    def _need(self, scan: Grid, working: Grid, backends: Sequence[Backend]) -> Need:
+        precisions = [backend.precision for backend in backends]
         widest = "fp32" if "fp32" in precisions else precisions[0]
-        joins = any(backend.joins_maps for backend in self.backends)
+        joins = any(backend.joins_maps for backend in backends)
         return need(scan, working, self.recipe.network, self.recipe.n_classes, widest, joins_maps=joins)
 
     def _plan(self, box: Shape3, needed: Need) -> WindowPlan:

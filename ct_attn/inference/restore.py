@@ -106,7 +106,7 @@ class Restorer:
         self.pending = self.pending[ready:]
         needed = int(np.floor(min((low for _, low, _ in self.pending), default=end)))
         drop = int(np.clip(needed - self.first, 0, self.held.shape[3] - 1))
-        self.held = self.held[..., drop:].copy()
+        self.held = self.held[..., drop:].copy()  # ``values`` are good until the next slab only
         self.first += drop
 
     def mask(self) -> Mask:

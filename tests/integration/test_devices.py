@@ -43,10 +43,15 @@ def test_a_killed_training_goes_on_with_all_of_its_state(tiny_manifest, tmp_path
     )
     assert run.keys() == twin.keys()
     assert (SCALER in twin and twin[SCALER]["scale"] > 0) == (precision == "fp16")
-    for part in {"epoch", "global_step", "lr_schedulers", SCALER} & twin.keys():
+    parts = {"epoch", "global_step", "lr_schedulers", SCALER}
+    if device == "cpu":  # a card adds up in no fixed order
+        parts |= {"state_dict", "optimizer_states"}
+    for part in parts & twin.keys():
         assert content_digest(run[part]) == content_digest(twin[part]), part
+    moments, expected = (state["optimizer_states"][0]["state"] for state in (run, twin))
+    assert all(moments[number]["step"] == one["step"] > 0 for number, one in expected.items())
     weights, expected = (load_checkpoint(tmp_path / name / "model").weights for name in ("run", "twin"))
-    for name, tensor in expected.items():  # a card adds up in no fixed order
+    for name, tensor in expected.items():
         torch.testing.assert_close(weights[name], tensor, rtol=0.1, atol=0.02)
 
 
@@ -64,5 +69,9 @@ def test_a_prediction_in_fp32_is_the_processors(tmp_path, device):
         return predictor.logits(prepare(volume, predictor.preprocessing))
 
     expected = logits("cpu", backend="torch")
-    # A card may round the factors of convolutions to TF32.
-    np.testing.assert_allclose(logits(device), expected, rtol=0, atol=5e-3 * np.abs(expected).max())
+    if device == "cpu":
+        pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install ct-attn[cpu]")
+        found, share = logits(device, backend="openvino"), 1e-4
+    else:
+        found, share = logits(device), 5e-3  # a card may round the factors of convolutions to TF32
+    np.testing.assert_allclose(found, expected, rtol=0, atol=share * np.abs(expected).max())

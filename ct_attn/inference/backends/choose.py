@@ -154,7 +154,7 @@ def _on_processor(model: ModelFile, options: InferenceOptions, on_note: OnNote) 
 
 
 def _key(model: ModelFile, precision: Format) -> str:
-    versions = f"openvino {version('openvino')} torch {version('torch')}"
+    versions = f"openvino {version('openvino')} r{openvino_backend.REVISION} torch {version('torch')}"
     return f"{short(model.digest)}-{processor()}-{precision}-{short(versions)}"
 
 

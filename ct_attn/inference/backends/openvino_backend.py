@@ -26,8 +26,8 @@ from ct_attn.model_file import ModelFile
 
 _HINTS: dict[Format, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _NETWORK = "network.xml"
-#: In the names of compiled networks, as they hold what rewriting.py makes: count on when it changes.
-_REVISION = 1
+#: Of ``rewriting.py``, in the names of what depends on it: count on when that changes what it makes.
+REVISION = 1
 
 
 def is_installed() -> bool:
@@ -70,7 +70,7 @@ class OpenVinoBackend:
         self._on_note = on_note
         self._requests: dict[tuple[int, ...], Any] = {}
         self.folder = cache_folder(model)
-        self._key = f"{short(model.digest)}-openvino-{version('openvino')}"
+        self._key = f"{short(model.digest)}-openvino-{version('openvino')}-r{REVISION}"
 
     @property
     def name(self) -> str:
@@ -102,8 +102,7 @@ class OpenVinoBackend:
 
     def _compiled(self, shape: tuple[int, ...]) -> Any:
         sides = "x".join(map(str, shape))
-        key = f"{self._key}-r{_REVISION}-{processor()}-{self._precision}"
-        file = self.folder / f"{key}-{sides}.blob"
+        file = self.folder / f"{self._key}-{processor()}-{self._precision}-{sides}.blob"
         config = {"INFERENCE_PRECISION_HINT": _HINTS[self._precision], "PERFORMANCE_HINT": "LATENCY"}
         if file.is_file():
             try:
@@ -120,7 +119,7 @@ class OpenVinoBackend:
         compiled = self._core.compile_model(rewritten(network), "CPU", config)
         blob = compiled.export_model()
         write_bytes(file, blob if isinstance(blob, bytes) else blob.getvalue())
-        forget_oldest(self.folder, f"{self._key}-*.blob")
+        forget_oldest(self.folder, f"{short(self._model.digest)}-openvino-*.blob")
         return compiled
 
     def _converted(self) -> Path:

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from openvino import opset13 as layers
 from openvino.passes import ConstantFolding, Manager
 
+from ct_attn.interpolation import interpolation_weights
+
 Weights = NDArray[np.float64]
 
-#: Of an ``Interpolate``: how :func:`linear` does it.
+#: Of an ``Interpolate``: how :func:`raising` does it.
 _RAISING = ("linear_onnx", "pytorch_half_pixel")
 
 
@@ -88,32 +90,25 @@ def _fuse_heads(fuse: Any) -> bool:
 
 
 def _sum_of_raised(maps: list[Any], size: tuple[int, int, int]) -> Any:
-    """The sum of ``maps`` [1, C, i, j, k], each brought to ``size`` linearly."""
+    """The sum of ``maps`` [B, C, i, j, k], each brought to ``size`` linearly."""
     bars, along_last = [], []
     for one in maps:
-        _, classes, i, j, k = one.get_output_shape(0)
-        found = layers.reshape(one, np.array([1, classes, i, j * k]), False)
-        found = layers.matmul(layers.constant(linear(i, size[0])), found, False, False)
-        found = layers.reshape(found, np.array([1, classes, size[0], j, k]), False)
-        bars.append(layers.matmul(layers.constant(linear(j, size[1])), found, False, False))
-        along_last.append(linear(k, size[2]))
+        batch, classes, i, j, k = one.get_output_shape(0)
+        found = layers.reshape(one, np.array([batch, classes, i, j * k]), False)
+        found = layers.matmul(layers.constant(raising(i, size[0])), found, False, False)
+        found = layers.reshape(found, np.array([batch, classes, size[0], j, k]), False)
+        bars.append(layers.matmul(layers.constant(raising(j, size[1])), found, False, False))
+        along_last.append(raising(k, size[2]))
     joined = layers.concat(bars, 4) if len(bars) > 1 else bars[0]
     return layers.matmul(joined, layers.constant(np.concatenate(along_last, axis=1)), False, True)
 
 
-def linear(old: int, new: int) -> NDArray[np.float32]:
-    """Linear interpolation of ``old`` voxels to ``new``, as a matrix [new, old]; edges are clamped.
+def raising(old: int, new: int) -> NDArray[np.float32]:
+    """Linear upsampling of ``old`` voxels to ``new``, as a matrix [new, old]; edges are held.
 
     Voxels are cells: the first one's centre lies half a voxel from the edge.
     """
-    places = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    below = np.minimum(places.astype(int), max(old - 2, 0))
-    matrix = np.zeros((new, old), dtype=np.float32)
-    rows = np.arange(new)
-    matrix[rows, below] = 1 - (places - below)
-    if old > 1:
-        matrix[rows, below + 1] = places - below
-    return matrix
+    return interpolation_weights((np.arange(new) + 0.5) * old / new - 0.5, old)
 
 
 def _head(part: Any) -> _Head | None:
@@ -146,9 +141,12 @@ def _biased(convolution: Any) -> tuple[Any, Weights] | None:
 
 
 def _pointwise(convolution: Any) -> Weights | None:
-    """The weights [out, in] of a 1x1x1 convolution; None for another one."""
-    weights = _constant(convolution.input_value(1))
-    return weights[:, :, 0, 0, 0] if weights is not None and weights.shape[2:] == (1, 1, 1) else None
+    """The weights [out, in] of a 1x1x1 convolution that keeps the grid; None for another one."""
+    weights, how = _constant(convolution.input_value(1)), convolution.get_attributes()
+    if weights is None or weights.shape[2:] != (1, 1, 1):
+        return None
+    keeps = set(how["strides"]) == {1} and set(how["pads_begin"]) | set(how["pads_end"]) == {0}
+    return weights[:, :, 0, 0, 0] if keeps else None
 
 
 def _convolved(maps: Any, weights: Weights, *, like: Any) -> Any:

@@ -12,7 +12,7 @@ from ct_attn.inference.memory import MOST_WINDOW_VOXELS, need
 from ct_attn.inference.options import InferenceOptions
 from ct_attn.inference.predictor import Predictor
 from ct_attn.network.configs import AttentionUNetConfig, GuidedAttentionConfig, UNetConfig
-from ct_attn.volume import Grid
+from ct_attn.volume import Grid, Volume
 from tests.unit.inference.models import Fake, recipe, saved
 
 MIB = 1 << 20
@@ -56,6 +56,22 @@ def test_less_memory_makes_smaller_windows():
     plenty, little = most_voxels(None), most_voxels(420 * MIB)
     assert little < plenty
     assert little <= 420 * MIB
+
+
+def test_attention_is_planned_for_torch_in_fp32_whatever_predicts(tmp_path, monkeypatch):
+    planned = []
+
+    def watched(*arguments, **keywords):
+        planned.append((arguments[-1], keywords["joins_maps"]))
+        return need(*arguments, **keywords)
+
+    monkeypatch.setattr("ct_attn.inference.predictor.need", watched)
+    predictor = Predictor.load(saved(tmp_path), InferenceOptions(device="cpu", backend="torch"))
+    predictor.backends = [Fake(None)]
+    predictor.backends[0].precision, predictor.backends[0].joins_maps = "bf16", False
+    grid = Grid(shape=(20, 20, 10), affine=np.diag([1.5, 1.5, 2.0, 1.0]))
+    predictor.attention(Volume(hu=np.zeros(grid.shape, dtype=np.int16), grid=grid))
+    assert planned == [("fp32", True)]
 
 
 MEASURE = """

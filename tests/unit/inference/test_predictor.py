@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,24 @@ def test_logits_lie_on_the_working_grid_and_progress_is_heard():
     image = prepared.image
     np.testing.assert_allclose(logits, np.stack([0.5 - image, image - 0.5]), rtol=0, atol=1e-5)
     assert heard[-1][0] == heard[-1][1] == len(heard)
+
+
+def test_seconds_in_the_network_are_not_the_blendings():
+    windows = []
+
+    class Slow(Bright):
+        def forward(self, patch):
+            windows.append(patch.shape)
+            time.sleep(0.05)
+            return super().forward(patch)
+
+    predictor = predictor_of(Slow(), recipe())
+    started = time.perf_counter()
+    prediction = predictor.run(scan())
+    taken = time.perf_counter() - started
+    assert prediction.seconds["network"] >= 0.05 * len(windows) > 0
+    assert prediction.seconds["blending"] < 0.05 * len(windows)
+    assert sum(prediction.seconds.values()) <= taken
 
 
 def test_the_scheme_says_what_the_codes_mean():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from ct_attn.inference import restore
-from ct_attn.inference.restore import restore_mask, restore_values
+from ct_attn.inference.restore import Restorer, restore_mask, restore_values
 from ct_attn.preprocessing import PreprocessingConfig, working_grid
 from ct_attn.volume import Grid
 from tests.unit.grids import CODES, SOME_CODES, grid_of, oblique_grids, voxel_centres_mm
@@ -133,6 +133,18 @@ def test_where_slabs_begin_and_end_makes_no_difference(code, shear, slices, monk
     before = restore_mask(drawn(WORKING), WORKING, scan).labels
     monkeypatch.setattr(restore, "SLAB_SLICES", slices)
     assert (restore_mask(drawn(WORKING), WORKING, scan).labels != before).mean() < 1e-3  # ties alone
+
+
+@pytest.mark.parametrize("code", SOME_CODES)
+def test_a_slab_may_change_once_it_was_added(code):
+    scan = grid_of(code, size=(11, 12, 19), centre_mm=(10, -20, 300))
+    restorer = Restorer(WORKING, scan, n_values=0)
+    for begin in range(0, WORKING.shape[2], 3):
+        slab = drawn(WORKING)[..., begin : begin + 3].copy()
+        restorer.add(begin, slab)
+        slab[:] = np.nan
+    expected = restore_mask(drawn(WORKING), WORKING, scan).labels
+    assert (restorer.mask().labels != expected).mean() < 1e-3  # ties alone
 
 
 def test_the_same_grid_gives_plain_argmax():

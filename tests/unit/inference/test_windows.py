@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ct_attn.inference.memory import MOST_WINDOW_VOXELS
 from ct_attn.inference.windows import choose_windows, overlap_voxels, plan_windows, take
 
 SIZES = st.tuples(*[st.integers(1, 300)] * 3)
@@ -43,7 +44,7 @@ def test_every_voxel_of_the_box_is_covered():
 
 
 def test_one_window_covers_the_plane_of_a_body_where_memory_allows():
-    plan = choose_windows((170, 122, 200), (80, 80, 48), (16, 16, 16), 3_600_000)
+    plan = choose_windows((170, 122, 200), (80, 80, 48), (16, 16, 16), MOST_WINDOW_VOXELS)
     assert plan.size == (176, 128, 128)
     assert len(plan.starts) == 2
 
@@ -55,7 +56,7 @@ def test_a_whole_volume_is_one_window_where_it_fits():
 
 def test_windows_are_no_smaller_than_the_trainings_patch_unless_memory_is_short():
     box, least = (197, 150, 200), (160, 160, 96)
-    enough = choose_windows(box, (80, 80, 48), (16, 16, 16), 3_600_000, least)
+    enough = choose_windows(box, (80, 80, 48), (16, 16, 16), MOST_WINDOW_VOXELS, least)
     assert all(
         side >= min(short, length) for side, short, length in zip(enough.size, least, box, strict=True)
     )

@@ -64,6 +64,26 @@ def test_what_was_converted_and_compiled_is_used_again(tmp_path, monkeypatch):
     assert len(notes) == 1
 
 
+def test_what_an_older_way_of_rewriting_left_is_not_used(tmp_path, monkeypatch):
+    def made():
+        return {path.name for path in (tmp_path / FOLDER_NAME).iterdir()}
+
+    model = read_model_file(saved(tmp_path))
+    window = np.random.default_rng(0).random((1, 1, 16, 16, 8), dtype=np.float32)
+    choose_backend(model, CPU, ignore)
+    choose_backend(model, options("openvino"), ignore).logits(window)
+    before = made()
+    monkeypatch.setattr("ct_attn.inference.backends.openvino_backend.REVISION", 99)
+    choose_backend(model, CPU, ignore)
+    choose_backend(model, options("openvino"), ignore).logits(window)
+    kinds = sorted(
+        name.partition("-")[0] if name.startswith("choice") else name.rpartition(".")[2]
+        for name in made() - before
+    )
+    assert len(made() - before) == len(before)
+    assert {"choice", "blob"} < set(kinds)
+
+
 def test_a_damaged_compiled_network_is_made_again(tmp_path):
     model = read_model_file(saved(tmp_path))
     window = np.random.default_rng(0).random((1, 1, 16, 16, 8), dtype=np.float32)

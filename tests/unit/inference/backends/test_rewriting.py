@@ -17,7 +17,7 @@ from ct_attn.network.folding import folded
 openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install ct-attn[cpu]")
 
 from ct_attn.inference.backends.conversion import _traced  # noqa: E402
-from ct_attn.inference.backends.rewriting import linear, rewritten  # noqa: E402
+from ct_attn.inference.backends.rewriting import raising, rewritten  # noqa: E402
 
 NARROW = (2, 3, 4, 5)
 NETWORKS = {
@@ -59,7 +59,32 @@ def test_logits_stay_torchs(name, size):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_no_map_is_copied_and_class_maps_are_raised_by_products():
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_map_is_copied(name):
+    _, model = converted(NETWORKS[name], (32, 16, 48))
+
+    def joined():
+        nodes = (node for node in model.get_ordered_ops() if node.get_type_name() == "Concat")
+        return [node for node in nodes if node.get_output_partial_shape(0).rank.get_length() == 5]
+
+    assert any(node.get_attributes()["axis"] == 1 for node in joined())
+    rewritten(model)
+    assert not any(node.get_attributes()["axis"] == 1 for node in joined())
+
+
+def test_several_windows_at_once_are_each_raised():
+    network, model = converted(NETWORKS["attention_unet"], (16, 16, 16))
+    model.reshape({0: openvino.PartialShape([3, 1, 16, 16, 16])})
+    windows = np.random.default_rng(0).random((3, 1, 16, 16, 16), dtype=np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(windows)).numpy()
+    found = core().compile_model(rewritten(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})({0: windows})[
+        0
+    ]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_class_maps_are_raised_by_products():
     _, model = converted(NETWORKS["attention_unet"], (32, 16, 48))
     before = layers_of(model)
     after = layers_of(rewritten(model))
@@ -80,4 +105,4 @@ def test_corners_that_are_lined_up_are_raised_as_before():
 def test_the_matrix_interpolates_as_torch_does(old, new):
     values = np.random.default_rng(old).random(old, dtype=np.float32)
     expected = functional.interpolate(torch.from_numpy(values)[None, None], size=new, mode="linear")[0, 0]
-    np.testing.assert_allclose(linear(old, new) @ values, expected.numpy(), rtol=0, atol=5e-6)
+    np.testing.assert_allclose(raising(old, new) @ values, expected.numpy(), rtol=0, atol=5e-6)
