@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import torch
 from inference_tools import PATCH, TOOLS
 from machine import describe
 
-from ct_attn.checkpoint import Checkpoint, save_checkpoint
+from ct_attn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ct_attn.datasets.phantom.case import draw_case
 from ct_attn.datasets.phantom.config import PhantomConfig
 from ct_attn.device import channels_last, choose_precision
@@ -76,7 +77,8 @@ def main() -> None:
     options = parser.parse_args()
     folder: Path = options.folder
     make_scan(folder / "scan.nii.gz")
-    if not (folder / "model").is_dir():
+    if not is_trained(folder / "model"):
+        shutil.rmtree(folder / "model", ignore_errors=True)
         train(folder / "model")
     result: dict = {"machine": describe(), "rounds": options.rounds, "ceiling_gflops": ceilings()}
     result["first_use_s"] = first_use(folder)
@@ -110,6 +112,13 @@ def make_scan(path: Path) -> None:
 
 #: Steps, and of what size: patches as large as the recipe's teach what a window's edge does not tell.
 STAGES = ((400, (64, 64, 48)), (120, PATCH))
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether an earlier run left a network there that was trained as :data:`STAGES` say."""
+    if not folder.is_dir():
+        return False
+    return load_checkpoint(folder).provenance.get("steps") == sum(count for count, _ in STAGES)
 
 
 def train(folder: Path) -> None:
