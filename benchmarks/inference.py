@@ -77,9 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     folder: Path = options.folder
     make_scan(folder / "scan.nii.gz")
-    if not is_trained(folder / "model"):
-        shutil.rmtree(folder / "model", ignore_errors=True)
-        train(folder / "model")
+    train(folder / "model")
     result: dict = {"machine": describe(), "rounds": options.rounds, "ceiling_gflops": ceilings()}
     result["first_use_s"] = first_use(folder)
     for name in ("default", "fp32", "fast", "trained"):
@@ -122,7 +120,10 @@ def is_trained(folder: Path) -> bool:
 
 
 def train(folder: Path) -> None:
-    """A network that finds the organs of this scan: what is compared are ways to run it."""
+    """A network that finds the organs of this scan, unless it is there: what is compared are ways to run it."""
+    if is_trained(folder):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
     random = np.random.default_rng(0)
     torch.manual_seed(0)
     scan = folder.parent / "scan.nii.gz"
