@@ -120,7 +120,7 @@ def is_trained(folder: Path) -> bool:
 
 
 def train(folder: Path) -> None:
-    """A network that finds the organs of this scan, unless it is there: what is compared are ways to run it."""
+    """A network that finds this scan's organs, unless it is there: what is compared are ways to run it."""
     if is_trained(folder):
         return
     shutil.rmtree(folder, ignore_errors=True)
