@@ -36,10 +36,11 @@ from study_design import (
     key_of,
 )
 from study_results import write_results
-from timed_commands import Words, once, seconds_per_step, steps_in
+from timed_commands import Words, forget_other_steps, once, seconds_per_step, steps_in
 
 CT_ATTN = Path(sys.executable).with_name("ct-attn")
-TIMED_WITH = (10, 30)
+#: Enough that patches drawn ahead, while a training starts, do not make the steps look cheaper than they are.
+TIMED_WITH = (20, 100)
 
 
 def main() -> None:
@@ -120,6 +121,7 @@ def carry_out(training: Training, manifest: Path, output: Path, steps: int) -> N
     """Train, predict and score, as far as that is not done yet."""
     folder = output / "trainings" / training.name
     run = folder / "run"
+    forget_other_steps(folder, steps)
     once("trained", words(training, manifest, run, steps), run, folder, steps=steps)
     score(run / "model", manifest, folder, "usual")
 

@@ -37,6 +37,13 @@ def once(
     return taken
 
 
+def forget_other_steps(folder: Path, steps: int) -> None:
+    """Remove what ``folder`` holds of a training with another number of steps than ``steps``."""
+    record = folder / "trained.json"
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["steps"] != steps:
+        shutil.rmtree(folder)
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import describe
-from timed_commands import Words, once, seconds_per_step, steps_in
+from timed_commands import Words, forget_other_steps, once, seconds_per_step, steps_in
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -48,7 +48,8 @@ SEEDS = (0, 1)
 #: Steps come in tens, for ct_attn and nnU-Net have as many epochs. All keep the last weights, so that
 #: nobody's time goes into choosing: ct_attn validates once, at the end, which it cannot be told not to.
 EPOCHS = 10
-CALIBRATED_WITH = (10, 20)
+#: Enough that patches drawn ahead, while a trainer starts, do not make the steps look cheaper than they are.
+CALIBRATED_WITH = (20, 80)
 PEER_LABELS = ("--predicted-labels", "pancreas=1,spleen=2,kidney=3")
 
 
@@ -161,7 +162,7 @@ def calibrated(name: str, side: Trainer, manifest: Path, output: Path) -> tuple[
 
 def carry_out(name: str, side: Trainer, manifest: Path, folder: Path, steps: int, seed: int) -> None:
     """Train, predict and score, as far as that is not done yet."""
-    folder.mkdir(parents=True, exist_ok=True)
+    forget_other_steps(folder, steps)
     run, masks, evaluation = folder / "run", folder / "masks", folder / "evaluation"
     print(f"{time.strftime('%H:%M:%S')}  {name}, seed {seed}: {steps} steps", flush=True)
     done = once("trained", side.train(manifest, run, steps, seed), run, folder, steps=steps)
