@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from ct_attn.inference.backends.backend import Backend, OutOfMemoryError
 from ct_attn.inference.backends.choose import choose_backend
 from ct_attn.inference.blending import blended
 from ct_attn.inference.body import body_box, find_body
+from ct_attn.inference.clock import StageClock
 from ct_attn.inference.gates import GateViews, attention_maps, gate_views
 from ct_attn.inference.memory import Need, need
 from ct_attn.inference.mirroring import mirrored_copies
@@ -138,7 +138,11 @@ class Predictor:
         """Logits float32 [C, *prepared.grid.shape] on the working grid."""
         plan = self._windows(prepared.source_grid, prepared.grid, *self.backends)
         slabs = blended(
-            self._members, prepared.image, plan, n_classes=self.recipe.n_classes, on_window=on_window
+            partial(self._members, clock=StageClock()),
+            prepared.image,
+            plan,
+            n_classes=self.recipe.n_classes,
+            on_window=on_window,
         )
         return np.concatenate([slab.values.copy() for slab in slabs], axis=3)
 
@@ -167,7 +171,7 @@ class Predictor:
     def _run(
         self, volume: Volume, *, probabilities: bool, on_window: OnWindow, notes: list[str]
     ) -> Prediction:
-        clock = _Clock()
+        clock = StageClock()
         working = resampled(volume, self.preprocessing)
         body = find_body(working) if self.options.body_mask else np.ones(working.grid.shape, dtype=bool)
         prepared = scaled(working, volume.grid, self.preprocessing)
@@ -209,11 +213,8 @@ class Predictor:
             notes=tuple(notes),
         )
 
-    def _members(
-        self, window: NDArray[np.float32], clock: _Clock | None = None
-    ) -> Iterator[NDArray[np.float32]]:
+    def _members(self, window: NDArray[np.float32], clock: StageClock) -> Iterator[NDArray[np.float32]]:
         """What each model says of each mirrored copy of ``window``, turned back: logits [C, I, J, K]."""
-        clock = clock or _Clock()
         for backend in self.backends:
             for axes in self._flips:
                 copy = np.ascontiguousarray(np.flip(window, axes))
@@ -304,20 +305,6 @@ class Predictor:
             note = "the device is out of memory: going on with the CPU"
         notes.append(note)
         self.on_note(note)
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(("resampling", "network", "blending", "restoring"), 0.0)
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """What was done since the last lap was ``stage``."""
-        now = time.perf_counter()
-        self.seconds[stage] += now - self._last
-        self._last = now
 
 
 def _coarser(recipe: Recipe) -> PreprocessingConfig:
