@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ct_attn.report.legend import colour_of, display_name
+from ct_attn.report.run_page import LEFT_OUT, n_left_out
 
 SIZE_INCHES = (10, 6)
 DPI = 100
@@ -41,14 +42,21 @@ def progress_picture(rows: Sequence[Mapping[str, float]], targets: Sequence[str]
     _draw(panels[1][0], "learning rate", rows, {"learning_rate": ("learning rate", INK)})
     _draw(
         panels[1][1],
-        "S2S on validation cases (mm)",
+        "S2S on validation cases (mm), without missed and spurious organs",
         rows,
-        {f"s2s_mm_{name}": (display_name(name), colours[name]) for name in targets},
+        {f"s2s_mm_{name}": (_with_left_out(name, rows), colours[name]) for name in targets},
     )
     FigureCanvasAgg(figure)
     png = BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
     return png.getvalue()
+
+
+def _with_left_out(target: str, rows: Sequence[Mapping[str, float]]) -> str:
+    """The name, and how many cases the last validation left out of its S2S."""
+    validated = [row for row in rows if f"s2s_mm_{target}" in row]
+    n = sum(n_left_out(validated[-1], state, target) for state in LEFT_OUT) if validated else 0
+    return f"{display_name(target)}, last without {n}" if n else display_name(target)
 
 
 def _draw(

@@ -14,15 +14,18 @@ from ct_attn.report.plots import curve_plot
 
 #: The ratios of the log's columns, in the order of the page's table.
 RATIOS = ("dsc", "iou", "precision", "recall")
+#: States whose cases a mean S2S leaves out, as the log's columns ``n_<state>_<target>`` count them.
+LEFT_OUT = ("missed", "spurious")
 #: So many validation cases are listed.
 LISTED_CASES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorstCase:
-    """A validation case; ``dsc`` and ``s2s_mm`` per target, nan where there is no value."""
+    """A validation case; ``dsc`` and ``s2s_mm`` per target are nan where ``state`` says why."""
 
     case_id: str
+    state: Sequence[str]
     dsc: Sequence[float]
     s2s_mm: Sequence[float]
 
@@ -55,7 +58,10 @@ def write_run_report(
                 _curves(log, {f"training_dsc_{name}": name for name in targets}, highest=1.0),
             ),
             ("DSC on validation cases", _curves(log, {f"dsc_{name}": name for name in targets}, highest=1.0)),
-            ("S2S on validation cases (mm)", _curves(log, {f"s2s_mm_{name}": name for name in targets})),
+            (
+                "S2S on validation cases (mm), without organs that are missed or spurious",
+                _curves(log, {f"s2s_mm_{name}": name for name in targets}),
+            ),
             ("Learning rate", _curves(log, {"learning_rate": "learning rate"})),
         ],
         targets=targets,
@@ -74,12 +80,14 @@ class _Latest:
     """The last validated epoch, counted from 1: what the page's table says of it.
 
     ``loss`` and ``ratios`` (target -> DSC, IoU, precision, recall) of the training patches,
-    then of the validation cases; None for what has no value.
+    then of the validation cases; None for what has no value. ``s2s_mm``: target -> the mean
+    over the validation cases and how many it leaves out as missed and as spurious.
     """
 
     epoch: int
     loss: tuple[float | None, float | None]
     ratios: Mapping[str, tuple[tuple[float | None, ...], tuple[float | None, ...]]]
+    s2s_mm: Mapping[str, tuple[float | None, int, int]]
 
 
 def _latest(log: Sequence[Mapping[str, float]], targets: Sequence[str]) -> _Latest | None:
@@ -97,7 +105,20 @@ def _latest(log: Sequence[Mapping[str, float]], targets: Sequence[str]) -> _Late
         epoch=round(row["epoch"]) + 1,
         loss=(value("loss"), value("validation_loss")),
         ratios={target: (of_target("training_", target), of_target("", target)) for target in targets},
+        s2s_mm={
+            target: (
+                value(f"s2s_mm_{target}"),
+                n_left_out(row, "missed", target),
+                n_left_out(row, "spurious", target),
+            )
+            for target in targets
+        },
     )
+
+
+def n_left_out(row: Mapping[str, float], state: str, target: str) -> int:
+    """How many cases a validated row of the log leaves out of the S2S of ``target``."""
+    return round(row.get(f"n_{state}_{target}", 0))
 
 
 def _curves(
@@ -116,10 +137,10 @@ def _curves(
     return curve_plot(curves, title=" and ".join(names.values()), highest=highest or largest)
 
 
-def _as_shown(case: WorstCase) -> tuple[str, list[tuple[float | None, float | None]]]:
-    """The case, and per target DSC and S2S; None for what has no value."""
-    values = zip(case.dsc, case.s2s_mm, strict=True)
-    return case.case_id, [(_known(dsc), _known(s2s_mm)) for dsc, s2s_mm in values]
+def _as_shown(case: WorstCase) -> tuple[str, list[tuple[str, float | None, float | None]]]:
+    """The case, and per target its state, DSC and S2S; None for what has no value."""
+    values = zip(case.state, case.dsc, case.s2s_mm, strict=True)
+    return case.case_id, [(state, _known(dsc), _known(s2s_mm)) for state, dsc, s2s_mm in values]
 
 
 def _known(value: float) -> float | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from math import ceil, inf
+from math import ceil, inf, isnan
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from ct_attn import atomic
 from ct_attn.checkpoint import Checkpoint, save_checkpoint, saved_digest
 from ct_attn.errors import UserError
 from ct_attn.recipe import Recipe
+from ct_attn.report.run_page import LEFT_OUT
 from ct_attn.training.confusion import columns
 from ct_attn.training.optimisation import make_plateau
 from ct_attn.training_config import TrainingConfig
@@ -51,9 +52,10 @@ class KeepBest(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         found = float(trainer.callback_metrics[self.monitored])
         better = found > self.best if self.mode == "max" else found < self.best
-        if trainer.sanity_checking or not better:
+        # A validation without any organ has no DSC: the first of those is kept until one has.
+        if trainer.sanity_checking or not (better or not self.weights):
             return
-        self.best = found
+        self.best = self.best if isnan(found) else found
         dsc = float(trainer.callback_metrics["dsc"])
         self.provenance |= {"epoch": trainer.current_epoch, "validation_dsc": round(dsc, 6)}
         # Copies: the network trains on before they are written.
@@ -90,7 +92,11 @@ class EpochLog(Callback):
         self.validation = [
             "validation_loss",
             *columns(targets),
-            *(f"s2s_mm_{target}" for target in targets),
+            *(
+                f"{column}_{target}"
+                for column in ("s2s_mm", *(f"n_{state}" for state in LEFT_OUT))
+                for target in targets
+            ),
         ]
         self.rows: list[dict[str, float]] = []
         self.validated = False
@@ -172,7 +178,15 @@ def stop_early(training: TrainingConfig) -> list[StopEarly]:
         return []
     patience = ceil(training.early_stopping_epochs / training.validate_every)
     monitored, mode = training.monitored
-    return [StopEarly(monitored, mode=mode, patience=patience, check_on_train_epoch_end=False)]
+    return [
+        StopEarly(
+            monitored,
+            mode=mode,
+            patience=patience,
+            check_finite=monitored != "dsc",  # which is nan where truth and masks are all empty
+            check_on_train_epoch_end=False,
+        )
+    ]
 
 
 class SaveState(Callback):

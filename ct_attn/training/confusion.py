@@ -48,21 +48,20 @@ def count_voxels(predicted: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     return torch.stack(counts).reshape(-1, 3)
 
 
-def ratios(counts: Sequence[int], *, of_nothing: float = nan) -> tuple[float, float, float, float]:
+def ratios(counts: Sequence[int]) -> tuple[float, float, float, float]:
     """DSC, IoU, precision and recall (:data:`RATIOS`) of one row of :func:`count_voxels`.
 
-    nan where a definition divides 0 by 0; DSC and IoU are ``of_nothing`` where neither truth
-    nor prediction has a voxel.
+    nan where a definition divides 0 by 0.
     """
     true_positive, false_positive, false_negative = map(int, counts)
     overlap = Overlap(
         true_positive=true_positive, false_positive=false_positive, false_negative=false_negative
     )
     return (
-        _or(overlap.dsc, of_nothing),
-        _or(overlap.jaccard, of_nothing),
-        _or(overlap.precision, nan),
-        _or(overlap.recall, nan),
+        _or_nan(overlap.dsc),
+        _or_nan(overlap.jaccard),
+        _or_nan(overlap.precision),
+        _or_nan(overlap.recall),
     )
 
 
@@ -76,5 +75,5 @@ def column_of(ratio: str, names: Sequence[str], *, prefix: str = "") -> list[str
     return [f"{prefix}{ratio}", *(f"{prefix}{ratio}_{name}" for name in names)]
 
 
-def _or(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value
+def _or_nan(value: float | None) -> float:
+    return nan if value is None else value

@@ -24,6 +24,7 @@ from ct_attn.training.optimisation import make_average, make_optimizer, make_sch
 from ct_attn.training.validation import (
     ValidatedCase,
     from_all_processes,
+    left_out,
     means,
     score_labels,
     worst_first,
@@ -157,8 +158,9 @@ class SegmentationModule(LightningModule):
         self.validated = from_all_processes(self.validated)
         per_target = means(self.validated)
         self._log_ratios(per_target)
-        for name, mean in zip(self.recipe.label_scheme.names, per_target["s2s_mm"], strict=True):
-            self.log(f"s2s_mm_{name}", mean)
+        for column, values in {"s2s_mm": per_target["s2s_mm"], **left_out(self.validated)}.items():
+            for name, value in zip(self.recipe.label_scheme.names, values, strict=True):
+                self.log(f"{column}_{name}", value)
 
     def configure_optimizers(self) -> Any:
         training = self.recipe.training

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
-from ct_attn.metrics import average_symmetric_surface_distance_mm, surface_distances
-from ct_attn.report.run_page import RATIOS
+from ct_attn.metrics import State, average_symmetric_surface_distance_mm, surface_distances
+from ct_attn.report.run_page import LEFT_OUT, RATIOS
 from ct_attn.training.confusion import count_voxels, ratios
 from ct_attn.volume import Spacing3
 
@@ -27,10 +27,11 @@ class TargetScores:
 
     nan where the case doesn't label the target in full, or a value is not defined:
     ``precision`` without a prediction, ``recall`` without truth, ``s2s_mm`` (area-weighted
-    average symmetric surface distance) without either. A target that is absent and stays
-    absent has ``dsc`` and ``iou`` 1.
+    average symmetric surface distance) without either, ``dsc`` and ``iou`` where a target is
+    absent and stays absent. ``state`` says which of these it is.
     """
 
+    state: tuple[State, ...]
     dsc: tuple[float, ...]
     iou: tuple[float, ...]
     precision: tuple[float, ...]
@@ -79,13 +80,13 @@ def score_labels(
     counts = count_voxels(predicted[None], truth[None], of_batch).tolist()
     found, true = predicted.cpu().numpy(), truth.cpu().numpy()
     per_target = [
-        (*ratios(counts[code - 1], of_nothing=1.0), _s2s_mm(found == code, true == code, spacing_mm))
+        _of_target(counts[code - 1], found == code, true == code, spacing_mm)
         if fully
-        else (nan,) * len(MEASURES)
+        else (State.NOT_LABELLED, *(nan,) * len(MEASURES))
         for code, fully in enumerate(known, start=1)
     ]
-    dsc, iou, precision, recall, s2s_mm = zip(*per_target, strict=True)
-    return TargetScores(dsc=dsc, iou=iou, precision=precision, recall=recall, s2s_mm=s2s_mm)
+    state, dsc, iou, precision, recall, s2s_mm = zip(*per_target, strict=True)
+    return TargetScores(state=state, dsc=dsc, iou=iou, precision=precision, recall=recall, s2s_mm=s2s_mm)
 
 
 def from_all_processes(cases: Sequence[ValidatedCase]) -> list[ValidatedCase]:
@@ -100,6 +101,16 @@ def means(cases: Sequence[ValidatedCase]) -> dict[str, Tensor]:
     return {
         measure: torch.tensor([getattr(case.scores, measure) for case in cases]).nanmean(0)
         for measure in MEASURES
+    }
+
+
+def left_out(cases: Sequence[ValidatedCase]) -> dict[str, Tensor]:
+    """How many cases a mean of ``s2s_mm`` leaves out per target, by the columns of the log."""
+    return {
+        f"n_{state}": torch.tensor([[one == state for one in case.scores.state] for case in cases])
+        .float()
+        .sum(0)
+        for state in LEFT_OUT
     }
 
 
@@ -120,7 +131,13 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
-def _s2s_mm(predicted: NDArray[np.bool_], truth: NDArray[np.bool_], spacing_mm: Spacing3) -> float:
-    if not predicted.any() or not truth.any():
-        return nan
-    return average_symmetric_surface_distance_mm(surface_distances(truth, predicted, spacing_mm))
+def _of_target(
+    counts: Sequence[int], predicted: NDArray[np.bool_], truth: NDArray[np.bool_], spacing_mm: Spacing3
+) -> tuple[State | float, ...]:
+    """The state, then each of :data:`MEASURES`."""
+    found, true = bool(predicted.any()), bool(truth.any())
+    if found and true:
+        s2s_mm = average_symmetric_surface_distance_mm(surface_distances(truth, predicted, spacing_mm))
+        return (State.SCORED, *ratios(counts), s2s_mm)
+    state = State.SPURIOUS if found else State.MISSED if true else State.BOTH_EMPTY
+    return (state, *ratios(counts), nan)

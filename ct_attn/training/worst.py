@@ -20,7 +20,7 @@ from ct_attn.volume import Grid, Mask, Volume
 class KeepWorst(Callback):
     """Keeps the scores of the last validation, worst case first, and pictures of the first few.
 
-    ``cases``: ``case_id``, and ``dsc`` and ``s2s_mm`` per target. ``pictures``: case id ->
+    ``cases``: ``case_id``, and ``state``, ``dsc`` and ``s2s_mm`` per target. ``pictures``: case id ->
     the bytes of a PNG, uint8. ``validation`` are the prepared cases by number.
     """
 
@@ -34,7 +34,12 @@ class KeepWorst(Callback):
         assert isinstance(pl_module, SegmentationModule)
         worst = worst_first(pl_module.validated)
         self.cases = [
-            {"case_id": case.case_id, "dsc": list(case.scores.dsc), "s2s_mm": list(case.scores.s2s_mm)}
+            {
+                "case_id": case.case_id,
+                "state": [state.value for state in case.scores.state],
+                "dsc": list(case.scores.dsc),
+                "s2s_mm": list(case.scores.s2s_mm),
+            }
             for case in worst
         ]
         shown = [case.number for case in worst[:WORST_CASES]]

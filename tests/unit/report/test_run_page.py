@@ -23,7 +23,7 @@ LOG = [
     {"epoch": 2, "learning_rate": 0.0, "loss": 0.3},
     {"epoch": 3, "learning_rate": 0.0, "loss": 0.2, "dsc": 0.7, "dsc_pancreas": 0.5, "dsc_spleen": 0.9,
      "validation_loss": 0.4567, "training_iou_spleen": 0.222, "precision_spleen": 0.333,
-     "recall_spleen": nan},
+     "recall_spleen": nan, "s2s_mm_spleen": 2.345, "n_missed_spleen": 2.0, "n_spurious_spleen": 0.0},
 ]  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def test_the_page_has_all_curves_and_what_it_was_given(tmp_path):
     html = written(tmp_path)
     assert "a &lt;run&gt;" in html
     lines = points(html)
-    assert [len(line) for line in lines] == [4, 2, 0, 1, 2, 2, 0, 0, 4]
+    assert [len(line) for line in lines] == [4, 2, 0, 1, 2, 2, 0, 1, 4]
     assert "Attention over the training" not in html
 
 
@@ -87,14 +87,23 @@ def test_the_last_validated_epoch_stands_in_a_table_training_beside_validation(t
     assert "Training and validation after epoch 4" in table
     assert "Loss 0.2000 on the training patches, 0.4567 on the validation cases" in table
     spleen = re.findall(r"<td>(.*?)</td>", table.split("</tr>")[3])
-    assert spleen == ["—", "0.222", "—", "—", "0.900", "—", "0.333", "—"]
+    assert spleen[:8] == ["—", "0.222", "—", "—", "0.900", "—", "0.333", "—"]
+    assert spleen[8] == "2.35 <small>without 2 missed, 0 spurious</small>"
+    pancreas = re.findall(r"<td>(.*?)</td>", table.split("</tr>")[2])
+    assert pancreas[8] == "—"
     write_run_report(tmp_path / "r", title="t", facts={}, log=LOG[:1], targets=["pancreas"], strip=None)
     assert "latest" not in (tmp_path / "r").read_text(encoding="utf-8")
 
 
 def test_the_worst_cases_are_listed_with_dsc_and_s2s_and_shown(tmp_path):
     worst = [
-        WorstCase(case_id=f"case_{number}", dsc=(0.1234, nan), s2s_mm=(12.5, nan)) for number in range(12)
+        WorstCase(
+            case_id=f"case_{number}",
+            state=("scored", "spurious" if number else "not labelled"),
+            dsc=(0.1234, 0.0 if number else nan),
+            s2s_mm=(12.5, nan),
+        )
+        for number in range(12)
     ]
     picture = CasePicture(case_id="case_0", png=strip(), alt="slices of case_0")
     path = tmp_path / "report.html"
@@ -104,7 +113,8 @@ def test_the_worst_cases_are_listed_with_dsc_and_s2s_and_shown(tmp_path):
     )  # fmt: skip
     html = path.read_text(encoding="utf-8")
     assert "<td>0.123 <small>12.50</small></td>" in html
-    assert "<td>— <small>—</small></td>" in html
+    assert "<td><small>not labelled</small></td>" in html
+    assert "<td>0.000 <small>spurious</small></td>" in html
     assert "10 of 12 cases" in html
     assert 'scope="row">case_9<' in html
     assert 'scope="row">case_10<' not in html

@@ -9,10 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ct_attn.metrics import State
 from ct_attn.training.validation import (
     TargetScores,
     ValidatedCase,
     from_all_processes,
+    left_out,
     means,
     score_labels,
     share_of,
@@ -22,7 +24,12 @@ from ct_attn.training.validation import (
 
 def case(number, *dsc):
     scores = TargetScores(
-        dsc=dsc, iou=dsc, precision=dsc[::-1], recall=(nan,) * len(dsc), s2s_mm=(1.0,) * len(dsc)
+        state=(State.SCORED,) * len(dsc),
+        dsc=dsc,
+        iou=dsc,
+        precision=dsc[::-1],
+        recall=(nan,) * len(dsc),
+        s2s_mm=(1.0,) * len(dsc),
     )
     return ValidatedCase(number=number, case_id=f"case_{number}", scores=scores)
 
@@ -42,10 +49,9 @@ def test_two_voxels_of_which_one_is_found():
     assert scores.recall == (1 / 2, 1.0)
 
 
-def test_an_absent_class_that_stays_absent_counts_one_and_an_invented_one_zero():
+def test_an_absent_class_that_stays_absent_has_no_score_and_an_invented_one_zero():
     absent = scores_of([0, 0], [0, 0], [True])
-    assert (absent.dsc, absent.iou) == ((1.0,), (1.0,))
-    assert isnan(absent.precision[0])
+    assert all(map(isnan, (*absent.dsc, *absent.iou, *absent.precision, *absent.recall)))
     invented = scores_of([1, 0], [0, 0], [True])
     assert (invented.dsc, invented.iou, invented.precision) == ((0.0,),) * 3
     assert isnan(invented.recall[0])
@@ -57,13 +63,29 @@ def test_what_a_case_does_not_label_in_full_has_no_value():
     assert scores.dsc[1] == 1.0
 
 
+def test_missing_numbers_have_a_state_and_those_without_s2s_are_counted():
+    scored, missed, absent, spurious = (
+        scores_of(*labels, [True])
+        for labels in (([1, 0], [0, 1]), ([0, 0], [1, 0]), ([0, 0],) * 2, ([1, 0], [0, 0]))
+    )
+    unlabelled = scores_of([1, 0], [1, 0], [False])
+    every = (scored, missed, absent, spurious, spurious, unlabelled)
+    assert [one.state[0] for one in every] == [
+        State.SCORED, State.MISSED, State.BOTH_EMPTY, State.SPURIOUS, State.SPURIOUS, State.NOT_LABELLED,
+    ]  # fmt: skip
+    counted = left_out([ValidatedCase(number=0, case_id="a", scores=one) for one in every])
+    assert {column: count.tolist() for column, count in counted.items()} == {
+        "n_missed": [1], "n_spurious": [2],
+    }  # fmt: skip
+
+
 def test_s2s_is_in_mm_and_missing_where_there_is_no_surface():
     truth = torch.zeros(20, 20, 20, dtype=torch.uint8)
     truth[5:15, 5:15, 5:15] = 1
     scores = score_labels(truth, truth, [True, True, False], (2.0, 2.0, 3.0))
-    assert scores.dsc[:2] == (1.0, 1.0)
+    assert scores.dsc[0] == 1.0
     assert scores.s2s_mm[0] == 0
-    assert isnan(scores.dsc[2])
+    assert all(map(isnan, scores.dsc[1:]))
     assert all(map(isnan, scores.s2s_mm[1:]))
     moved = torch.roll(truth, 1, dims=2)
     near, far = (score_labels(moved, truth, [True], (2.0, 2.0, step)).s2s_mm[0] for step in (3.0, 6.0))

@@ -1,0 +1,50 @@
+"""What a training keeps of its validations."""
+
+from __future__ import annotations
+
+from math import nan
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from ct_attn.training.callbacks import KeepBest, stop_early
+from tests.cohorts import tiny_recipe
+
+
+def validations(keep, network, *found):
+    """The weight that is kept after each validation, of a network whose only weight counts them."""
+    kept = []
+    for epoch, dsc in enumerate(found):
+        with torch.no_grad():
+            network.weight.fill_(epoch)
+        metrics = {"dsc": torch.tensor(dsc)}
+        keep.on_validation_end(
+            SimpleNamespace(callback_metrics=metrics, sanity_checking=False, current_epoch=epoch), None
+        )
+        kept.append(keep.weights["weight"].item())
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        ((0.5, 0.4, 0.6, 0.6), [0, 0, 2, 2]),
+        ((nan, 0.1, nan, 0.05), [0, 1, 1, 1]),
+        ((nan, nan), [0, 0]),
+    ],
+)
+def test_the_best_is_kept_and_a_validation_without_a_score_only_as_long_as_there_is_no_other(
+    found, kept, tmp_path
+):
+    network = nn.Linear(1, 1, bias=False)
+    keep = KeepBest(network, tmp_path / "model", tiny_recipe(), {})
+    assert validations(keep, network, *found) == kept
+
+
+@pytest.mark.parametrize(("select_by", "stops"), [("dsc", False), ("loss", True)])
+def test_a_dsc_without_a_value_ends_no_training_and_a_broken_loss_does(select_by, stops):
+    recipe = tiny_recipe("training.early_stopping_epochs=4", f"training.best_by={select_by}")
+    (stop,) = stop_early(recipe.training)
+    assert stop.check_finite is stops
