@@ -114,7 +114,7 @@ def table(result: dict[str, Any]) -> str:
         f"idle machine and took {trained['wall_s'] / 60:.1f} ({trained['cpu_s'] / 60:.1f} of processors). "
         f"Cohort `{result['cohort']}`. {result['note']}".rstrip(),
         "",
-        "| organ | DSC, mean of the test cases | lowest | S2S, mm | missed |",
+        "| organ | DSC, mean of the test cases | lowest | S2S, mm | missed + spurious |",
         "|---" * 5 + "|",
     ]
     for organ in ORGANS:
@@ -122,9 +122,10 @@ def table(result: dict[str, Any]) -> str:
         dsc = [float(row["dsc"]) for row in own]
         s2s_mm = [float(row["s2s_mm"]) for row in own if row["s2s_mm"]]
         distance = f"{statistics.fmean(s2s_mm):.2f}" if s2s_mm else "none"
-        missed = sum(row["state"] == "missed" for row in own)
+        states = [row["state"] for row in own]
+        without = f"{states.count('missed')} + {states.count('spurious')} of {len(own)}"
         cells = (organ, f"{statistics.fmean(dsc):.3f}", f"{min(dsc):.3f}", distance)
-        lines.append(f"| {' | '.join(cells)} | {missed} of {len(own)} |")
+        lines.append(f"| {' | '.join(cells)} | {without} |")
     lines += [
         "",
         "A scan of 512 x 512 x 200 voxels, cold start to mask; medians of "

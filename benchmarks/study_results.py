@@ -98,7 +98,7 @@ def networks(output: Path, done: set[str]) -> str:
     made = compared(output, by_form, "networks")
     header = ["network", "parameters", "steps", "seeds", *(f"DSC {organ}" for organ in ORGANS)]
     header += [f"S2S {organ}, mm" for organ in ORGANS]
-    header += ["missed", *(f"less U-Net: {organ}" for organ in ORGANS)]
+    header += ["missed + spurious", *(f"less U-Net: {organ}" for organ in ORGANS)]
     rows = []
     for label, own in by_form.items():
         steps = trained(output, own[0].name)["steps"]
@@ -119,7 +119,7 @@ def by_number(output: Path, done: set[str]) -> str:
     there = [training for training in (*usual, *BY_NUMBER) if training.name in done]
     if not any(training.cases != USUAL_CASES for training in there):
         return ""
-    rows = [["training cases", "network", *(f"DSC {organ}" for organ in ORGANS), "missed"]]
+    rows = [["training cases", "network", *(f"DSC {organ}" for organ in ORGANS), "missed + spurious"]]
     curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for cases in NUMBERS:
         for training in (one for one in there if one.cases == cases):
@@ -202,7 +202,7 @@ def small_table(output: Path, there: Sequence[Training], scratch: Training | Non
     first = labels[there[0].name]
     header = ["network", "steps", *(f"DSC {organ}" for organ in ORGANS)]
     header += [f"S2S {organ}, mm" for organ in ORGANS] + [
-        "missed",
+        "missed + spurious",
         *(f"less first: {organ}" for organ in ORGANS),
     ]
     rows = [
@@ -261,16 +261,30 @@ def means(
 
 
 def numbers(output: Path, own: Sequence[Training]) -> list[str]:
-    """DSC and S2S per organ, and how many organs were missed."""
+    """DSC and S2S per organ, S2S with how many organs it leaves out, and how many those are in all."""
     cells = []
     for measure, form in (("dsc", ".3f"), ("s2s_mm", ".2f")):
         found = [means(output, training, measure=measure) for training in own]
         for organ in ORGANS:
             values = [mean[organ] for mean in found]
             seeds = f" ({', '.join(f'{value:{form}}' for value in values)})" if len(values) > 1 else ""
-            cells.append(f"{statistics.fmean(values):{form}}{seeds}")
-    states = [row["state"] for training in own for row in scores_of(output, training)]
-    return [*cells, f"{states.count('missed')} of {len(states)}"]
+            n_out = 0 if measure == "dsc" else sum(left_out(output, own, organ))
+            cells.append(
+                f"{statistics.fmean(values):{form}}{seeds}" + (f", without {n_out}" if n_out else "")
+            )
+    missed, spurious = (
+        sum(count) for count in zip(*(left_out(output, own, organ) for organ in ORGANS), strict=True)
+    )
+    n_scores = sum(len(scores_of(output, training)) for training in own)
+    return [*cells, f"{missed} + {spurious} of {n_scores}"]
+
+
+def left_out(output: Path, own: Sequence[Training], organ: str) -> tuple[int, int]:
+    """How many cases miss the organ, and how many have one that isn't there: neither has a distance."""
+    states = [
+        row["state"] for training in own for row in scores_of(output, training) if row["organ"] == organ
+    ]
+    return states.count("missed"), states.count("spurious")
 
 
 def parameters(form: Form) -> int:

@@ -232,12 +232,14 @@ def read_calibration(name: str, output: Path) -> dict[str, float]:
 
 def table(result: dict[str, Any]) -> str:
     header = ["trainer", "seeds", "steps", "wall, min", "CPU, min"]
-    header += [f"DSC {organ}" for organ in ORGANS] + [f"S2S {organ}, mm" for organ in ORGANS] + ["missed"]
+    header += [f"DSC {organ}" for organ in ORGANS] + [f"S2S {organ}, mm" for organ in ORGANS]
+    header += [f"{organ} missed + spurious" for organ in ORGANS]
     lines = [
         f"{result['machine']}. Steps that fill {result['minutes']:g} minutes as calibrated; wall and CPU "
         "time are what the trainings then took (mean of the seeds). Test cases of the cohort "
         f"`{result['cohort']}`: mean over the cases, then over the seeds (lowest to highest seed); a missed "
-        f"organ has DSC 0 and no distance. {result['note']}".rstrip(),
+        "or spurious organ has DSC 0 and no distance: the last columns count them over all seeds. "
+        f"{result['note']}".rstrip(),
         "",
         f"| {' | '.join(header)} |",
         "|---" * len(header) + "|",
@@ -265,8 +267,17 @@ def row(name: str, own: list[dict[str, Any]]) -> list[str]:
                 continue
             spread = f" ({min(known):{form}} to {max(known):{form}})" if len(known) > 1 else ""
             cells.append(f"{statistics.fmean(known):{form}}{spread}")
-    states = [score["state"] for training in own for score in training["scores"]]
-    return [*cells, f"{states.count('missed')} of {len(states)}"]
+    of_organ = [
+        [score for training in own for score in training["scores"] if score["organ"] == organ]
+        for organ in ORGANS
+    ]
+    return [*cells, *map(left_out, of_organ)]
+
+
+def left_out(scores: list[dict[str, str]]) -> str:
+    """How many of the scores have no distance: missed and spurious ones."""
+    states = [score["state"] for score in scores]
+    return f"{states.count('missed')} + {states.count('spurious')} of {len(states)}"
 
 
 def mean_over_cases(scores: list[dict[str, str]], organ: str, number: str) -> float | None:
