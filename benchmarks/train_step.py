@@ -3,8 +3,8 @@
     python benchmarks/train_step.py
     python benchmarks/train_step.py --dsc-data COHORT/manifest.json
 
-Ours is the recipe's module in Lightning's Trainer as ``ct-attn train`` runs it, memory
-kept in the process included. The plain
+Ours is the recipe's module in Lightning's Trainer with what ``ct-attn train`` does beside
+every step (the loss is looked at and shown), memory kept in the process included. The plain
 loop is MONAI's tutorials': contiguous tensors, DiceLoss, Adam, and torch's autocast for
 bf16. Both have the same network, patch and batch, which is there before: drawing patches
 is what ``benchmarks/data.py`` measures. Every side runs in a process of its own; each
@@ -36,6 +36,7 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from machine import describe
 from monai.losses import DiceLoss
+from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -47,10 +48,13 @@ from ct_attn.manifest import choose_fold, read_manifest
 from ct_attn.network.build import build_network
 from ct_attn.recipe import Recipe
 from ct_attn.training.cache import CachedCase, choose_folder, fill
+from ct_attn.training.callbacks import EpochLog
 from ct_attn.training.cases import locate
 from ct_attn.training.confusion import count_voxels, predicted_labels, ratios
+from ct_attn.training.faults import StopOnNonFinite
 from ct_attn.training.module import SegmentationModule
 from ct_attn.training.patches import PatchDataset
+from ct_attn.training.show import ShowProgress
 
 RESULTS = Path(__file__).parent / "results"
 PLAIN = "plain MONAI loop, fp32"
@@ -85,9 +89,14 @@ def our_loop(recipe: Recipe, precision: str, device: torch.device) -> tuple[nn.M
 
     def run(batches: list[Batch]) -> list[float]:
         clock = Clock(device)
+        nowhere = Path(tempfile.gettempdir()) / "unused"
+        beside = [
+            StopOnNonFinite(nowhere, accumulate=1),
+            ShowProgress(Progress(disable=True), EpochLog(nowhere, recipe.label_scheme.names)),
+        ]
         trainer = Trainer(
             accelerator=device.type, devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true",
-            max_epochs=1, logger=False, callbacks=[clock], enable_checkpointing=False,
+            max_epochs=1, logger=False, callbacks=[*beside, clock], enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
         trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type] # a list will do
@@ -360,8 +369,8 @@ def validated(
         )
         labels = predicted_labels(logits[None], recipe.loss).cpu()
         counts = count_voxels(labels, mapped.label[None], torch.ones(1, recipe.n_classes, dtype=torch.bool))
-        scores.append([ratios(of_target, of_nothing=1.0)[0] for of_target in counts.tolist()])
-    return [statistics.fmean(values) for values in zip(*scores, strict=True)]
+        scores.append([ratios(of_target)[0] for of_target in counts.tolist()])
+    return torch.tensor(scores).nanmean(0).tolist()
 
 
 def quiet() -> None:
@@ -397,7 +406,8 @@ def dsc_lines(dsc: dict[str, Any] | None) -> Iterator[str]:
     yield ""
     yield (
         f"Mean DSC on {dsc['cases'][1]} whole validation cases after {dsc['steps']} steps on the same "
-        f"patches of {dsc['cases'][0]} cases at 4 mm, from the same weights; seeds: {dsc['seeds']}."
+        f"patches of {dsc['cases'][0]} cases at 4 mm, from the same weights; seeds: {dsc['seeds']}. "
+        "Each has its own Dice loss (ours with squares in the denominator) and its own precision."
     )
     yield ""
     for name, mean in dsc["mean"].items():

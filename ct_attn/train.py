@@ -134,7 +134,6 @@ def train(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        deterministic=target.type == "cuda",
     )
     _fit(trainer, module, batches, run, state, launch)
     return run.model
