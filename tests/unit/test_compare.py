@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ct_attn.compare import compare
@@ -13,6 +14,7 @@ from ct_attn.errors import UserError
 from ct_attn.metrics.scores import CaseScore, State, SurfaceConvention
 from ct_attn.metrics.statistics import summarize
 from ct_attn.report.score_files import ScoreSettings, write_scores_csv, write_scores_json
+from tests.studies import SPREAD, simulated_study
 
 
 def scores_of(dsc, cases=("a", "b", "c"), organs=("spleen",)):
@@ -148,3 +150,38 @@ def test_what_cannot_be_compared_is_refused(two, tmp_path, change, words):
     (tmp_path / "attention" / "evaluation" / "nothing").mkdir()
     with pytest.raises(UserError, match=words):
         compare(change(two), tmp_path / "out")
+
+
+def test_a_study_through_files_finds_what_was_put_in_and_nothing_else(tmp_path):
+    """Three runs of 24 cases with missed organs; the third is better by two spreads in the spleen."""
+    study = simulated_study(np.random.default_rng(21), {("third", "spleen"): 2.0})
+    runs = [evaluation(tmp_path / run, scores) for run, scores in study.items()]
+    made = compare(runs, tmp_path / "out")
+    pairs = json.loads(made.comparison_json.read_text())["pairs"]
+    with made.comparison_csv.open() as file:
+        assert [float(row["p_holm"]) for row in csv.DictReader(file)] == pytest.approx(
+            [pair["p_holm"] for pair in pairs], rel=1e-4
+        )
+    effects = {("first", "third", "spleen"), ("second", "third", "spleen")}
+    for measure in ("dsc", "s2s_mm"):
+        family = [pair for pair in pairs if pair["measure"] == measure]
+        found = {(pair["first"], pair["second"], pair["organ"]) for pair in family if pair["p_holm"] < 0.05}
+        assert len(family) == 9
+        assert found == effects
+    by_key = {run: {(score.organ, score.case_id): score for score in scores} for run, scores in study.items()}
+    n_missed = 0
+    for pair in family:  # of distances: a missed organ is worst, and has no part in the difference
+        firsts, seconds = (
+            np.array([by_key[run][pair["organ"], f"case{n}"].s2s_mm for n in range(24)], dtype=float)
+            for run in (pair["first"], pair["second"])
+        )
+        both = ~np.isnan(firsts) & ~np.isnan(seconds)
+        assert (pair["n"], pair["n_worst"]) == (both.sum(), (~both).sum())
+        assert pair["difference"] == pytest.approx((seconds - firsts)[both].mean())
+        assert pair["low"] < pair["difference"] < pair["high"]
+        gains = np.nan_to_num(firsts, nan=99) - np.nan_to_num(seconds, nan=99)
+        assert (pair["wins"], pair["ties"], pair["losses"]) == tuple(
+            np.sum(np.sign(gains) == sign) for sign in (1, 0, -1)
+        )
+        n_missed += pair["n_worst"]
+    assert n_missed > 9
