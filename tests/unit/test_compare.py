@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from html import unescape
 
@@ -145,6 +146,9 @@ def test_a_csv_alone_is_taken_for_the_usual_aloud(two, tmp_path):
     assert note.startswith("unet: scores.csv doesn't say how it was counted")
     assert note.endswith("taken for the usual: surface convention area.")
     assert note in unescape(made.report.read_text())
+    more = shutil.copytree(two[0], tmp_path / "more")
+    again = compare([f"unet={two[0]}", f"unet={more}", f"gates={two[1]}"], tmp_path / "twice")
+    assert again.notes == (note, "unet is the average of 2 repeated runs, case by case.")
     voxel = evaluation(tmp_path / "v", scores_of(0.7), surface_convention=SurfaceConvention.VOXEL)
     with pytest.raises(
         UserError, match=r"found surface convention area, as scores.csv doesn't say otherwise"
