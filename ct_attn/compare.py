@@ -50,12 +50,12 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """One evaluation: a file of scores, and the run it belongs to."""
+    """One evaluation: a file of scores, and the run it belongs to. No ``settings``: it doesn't say them."""
 
     run: str
     path: Path
     scores: dict[Key, CaseScore]
-    settings: ScoreSettings
+    settings: ScoreSettings | None
 
 
 def compare(
@@ -101,7 +101,7 @@ def compare(
             for run, repeated in by_run.items()
             if len(repeated) > 1
         ]
-    return _write(output, title, averaged, tuple(notes), sources[0].settings, drawn)
+    return _write(output, title, averaged, tuple(notes), sources[0].settings or ScoreSettings(), drawn)
 
 
 def _first_of_each(sources: Sequence[_Source], keys: Sequence[Key]) -> dict[str, Evaluated]:
@@ -190,12 +190,12 @@ def _scores_in(folder: Path) -> Path | None:
 
 def _require_same_settings(sources: Sequence[_Source]) -> None:
     for one, other in pairwise(sources):
-        ours, theirs = (
-            f"surface convention {source.settings.surface_convention}"
-            + (", both empty counted as 1" if source.settings.count_empty else "")
-            for source in (one, other)
-        )
-        if ours != theirs:
+        if _counting(one.settings) != _counting(other.settings):
+            ours, theirs = (
+                _counting(source.settings)
+                + ("" if source.settings else f", as {source.path.name} doesn't say otherwise")
+                for source in (one, other)
+            )
             raise UserError(
                 other.path,
                 expected=f"scores counted as those of {one.path} ({ours})",
@@ -204,14 +204,28 @@ def _require_same_settings(sources: Sequence[_Source]) -> None:
             )
 
 
+def _counting(settings: ScoreSettings | None) -> str:
+    settings = settings or ScoreSettings()
+    return f"surface convention {settings.surface_convention}" + (
+        ", both empty counted as 1" if settings.count_empty else ""
+    )
+
+
 def _notes(sources: Sequence[_Source]) -> list[str]:
     notes = []
     for source in sources:
+        if source.settings is None:
+            notes.append(
+                f"{source.run}: {source.path.name} doesn't say how it was counted, and no "
+                f"{source.path.with_suffix('.json').name} of the same scores is beside it; "
+                f"taken for the usual: {_counting(None)}."
+            )
+            continue
         if source.settings.failed:
             notes.append(f"{source.run}: could not be scored: {_some(source.settings.failed)}.")
         if source.settings.resampled:
             notes.append(f"{source.run}: brought onto the truth's grid: {_some(source.settings.resampled)}.")
-    return notes
+    return list(dict.fromkeys(notes))  # repeated runs may say the same
 
 
 def _common_keys(sources: Sequence[_Source], *, intersection: bool) -> tuple[list[Key], list[str]]:
@@ -299,7 +313,8 @@ def _write(
         latex=output / "table.tex",
         pictures=tuple(pictures),
     )
-    tables = {made.markdown: markdown_table(runs), made.latex: latex_table(runs)}
+    said = [f"Distances by {_counting(settings)}.", *notes]
+    tables = {made.markdown: markdown_table(runs, said), made.latex: latex_table(runs, said)}
     write_record_json(
         made.comparison_json,
         {

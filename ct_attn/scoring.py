@@ -83,7 +83,7 @@ def score_model(
     return ModelScores(
         scores={convention: scores for convention, (scores, _) in read.items()},
         seconds=_read(output / "times.json"),
-        failed=tuple(sorted({case for _, settings in read.values() for case in settings.failed})),
+        failed=tuple(sorted({case for _, settings in read.values() if settings for case in settings.failed})),
     )
 
 

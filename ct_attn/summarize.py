@@ -18,6 +18,7 @@ from ct_attn.metrics.statistics import OrganSummary, summarize
 from ct_attn.recipe import Recipe
 from ct_attn.report.fold_table import FoldRow, fold_rows, write_folds_csv, write_folds_json
 from ct_attn.report.page import write_report
+from ct_attn.report.paper_table import left_out
 from ct_attn.report.score_files import ScoreSettings
 from ct_attn.scoring import score_model
 
@@ -217,7 +218,20 @@ def _facts(
 ) -> dict[str, str]:
     facts = {"Cases": str(len({score.case_id for score in pooled}))}
     for fold, summaries in by_fold.items():
-        means = ", ".join(f"{one.organ} {one.dsc.mean:.3f}" for one in summaries if one.dsc.mean is not None)
         cases = len({score.case_id for score in scores[fold]})
-        facts[f"Fold {fold}"] = f"{cases} cases; mean DSC {means or 'of none'}"
+        facts[f"Fold {fold}"] = (
+            f"{cases} cases; mean DSC {_means(summaries, 'dsc', 3)}; "
+            f"mean S2S in mm {_means(summaries, 's2s_mm', 2)}"
+        )
     return {**facts, "Written by": f"ct_attn {__version__}"}
+
+
+def _means(summaries: Sequence[OrganSummary], measure: str, digits: int) -> str:
+    """The mean of every organ that has one, and how many cases it leaves out."""
+    words = []
+    for summary in summaries:
+        numbers = getattr(summary, measure)
+        if numbers.mean is not None:
+            out = left_out(summary, numbers)
+            words.append(f"{summary.organ} {numbers.mean:.{digits}f}" + (f" ({out} left out)" if out else ""))
+    return ", ".join(words) or "of none"

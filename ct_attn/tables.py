@@ -49,7 +49,8 @@ def summary_table(title: str, summaries: Sequence[OrganSummary]) -> Table:
 def fold_lines(rows: Sequence[FoldRow]) -> list[str]:
     """Mean ± standard deviation over the cases of all folds, the interval of the mean, every fold's mean.
 
-    Plain lines, as there may be any number of folds; below, which cases the distances leave out.
+    Plain lines, as there may be any number of folds. A fold's mean says how many cases it leaves
+    out, and below stands which cases the distances leave out.
     """
     folds = rows[0].fold_means if rows else {}
     headings = (
@@ -70,7 +71,11 @@ def fold_lines(rows: Sequence[FoldRow]) -> list[str]:
                 str(row.n),
                 _number(row.mean, digits) + ("" if row.std is None else f" ± {row.std:.{digits}f}"),
                 "–" if row.low is None else f"{row.low:.{digits}f} to {row.high:.{digits}f}",
-                *(_number(mean, digits) for mean in row.fold_means.values()),
+                *(
+                    _number(mean, digits)
+                    + (f" ({row.fold_left_out[fold]} out)" if row.fold_left_out[fold] else "")
+                    for fold, mean in row.fold_means.items()
+                ),
             )
         )
     gaps = {row.organ: row for row in rows if row.n_missed or row.n_spurious}

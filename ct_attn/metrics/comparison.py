@@ -31,6 +31,7 @@ N_RANKINGS = 1000
 #: In the name of a ranking over all organs together.
 ALL_ORGANS = "all organs"
 
+_AT_FAULT = (State.MISSED, State.SPURIOUS)
 _GRAVITY = (State.NOT_LABELLED, State.BOTH_EMPTY, State.SCORED, State.MISSED, State.SPURIOUS)
 
 
@@ -102,9 +103,11 @@ class VolumeAgreement:
 def average_runs(runs: Sequence[Sequence[CaseScore]]) -> list[CaseScore]:
     """The scores of repeated runs (seeds) as those of one, averaged case by case.
 
-    All hold the same cases and organs. A number that is not defined in one of the runs
-    is left out of the mean, but a distance that is missing in one, as the organ was
-    missed or spurious there, is missing in the average, whose state is the gravest.
+    All hold the same cases and organs. A number that one of the runs doesn't have, as the
+    organ was missed or spurious there, is missing in the average, too, or missing more
+    would look better: distances, a missed organ's precision, a spurious one's recall. So
+    is a distance that one run doesn't have for another reason. Other numbers that are not
+    defined in one are left out of the mean. The state is the gravest.
     """
     by_key: dict[tuple[str, str], list[CaseScore]] = {}
     for run in runs:
@@ -201,8 +204,11 @@ def _average(scores: Sequence[CaseScore]) -> CaseScore:
             continue
         values = [getattr(score, field.name) for score in scores]
         known = [value for value in values if value is not None]
-        incomplete = field.name.endswith("_mm") and len(known) < len(values)
-        numbers[field.name] = statistics.fmean(known) if known and not incomplete else None
+        withheld = any(
+            value is None and (score.state in _AT_FAULT or field.name.endswith("_mm"))
+            for score, value in zip(scores, values, strict=True)
+        )
+        numbers[field.name] = statistics.fmean(known) if known and not withheld else None
     return CaseScore(case_id=scores[0].case_id, organ=scores[0].organ, state=gravest, **numbers)
 
 

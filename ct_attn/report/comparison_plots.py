@@ -13,6 +13,8 @@ from ct_attn.report.legend import PALETTE, colour_of, display_name
 from ct_attn.report.plots import PLOT_PX, svg_text
 
 _ROW_PX = 44
+_LINE_PX = 15
+_LINE_CHARACTERS = 62  # what fits into a line of words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,24 +38,38 @@ class _Scale:
 
 
 def difference_plot(pairs: Sequence[PairedComparison], *, title: str) -> str:
-    """A row per comparison of one measure: the mean difference and its 95 % interval, a line at 0."""
+    """A row per comparison of one measure: the mean difference and its 95 % interval, a line at 0.
+
+    Every row says how many of its cases have a number in both runs.
+    """
     shown = [pair for pair in pairs if pair.difference is not None]
     ends = [end for pair in shown for end in (pair.low, pair.difference, pair.high) if end is not None]
     x = _Scale(low=min([0.0, *ends]), high=max([0.0, *ends]), start=14, end=PLOT_PX - 18)
-    bottom = len(pairs) * _ROW_PX + 6
+    names = [(display_name(pair.organ), f"{pair.second} − {pair.first}") for pair in pairs]
+    counts = [f"{pair.n} of {pair.n + pair.n_worst} cases" for pair in pairs]
+    on_one_line = all(
+        sum(map(len, (*words, count))) + 3 <= _LINE_CHARACTERS
+        for words, count in zip(names, counts, strict=True)
+    )
+    row_px = _ROW_PX if on_one_line else _ROW_PX + _LINE_PX
+    bottom = len(pairs) * row_px + 6
     parts = list(_grid(x, bottom, title))
     parts.append(f'<path d="M{x(0):.1f} 4V{bottom}" stroke="currentColor" stroke-width="1.6"/>')
     colours = colour_of(list(dict.fromkeys(pair.organ for pair in pairs)))
-    for row, pair in enumerate(pairs):
-        middle = row * _ROW_PX + 30
-        parts += _label(display_name(pair.organ), f"{pair.second} − {pair.first}", middle - 12)
+    for row, (pair, (organ, runs), count) in enumerate(zip(pairs, names, counts, strict=True)):
+        middle = (row + 1) * row_px - 14
+        if on_one_line:
+            parts += _label(organ, f"{runs}, {count}", middle - 12)
+        else:
+            parts += _label(organ, count, middle - 12 - _LINE_PX)
+            parts += _label("", runs, middle - 12)
         if pair.difference is None:
             continue
         colour = colours[pair.organ]
         if pair.low is not None and pair.high is not None:
             ends_at = f"M{x(pair.low):.1f} {middle:.1f}H{x(pair.high):.1f}"
             parts.append(f'<path d="{ends_at}" stroke="{colour}" stroke-width="3"/>')
-        hint = escape(f"{pair.second} − {pair.first}, {display_name(pair.organ)}: {pair.difference:+.3g}")
+        hint = escape(f"{runs}, {organ}: {pair.difference:+.3g} in {count}")
         parts.append(
             f'<circle cx="{x(pair.difference):.1f}" cy="{middle:.1f}" r="5" fill="{colour}" '
             f'stroke="currentColor"><title>{hint}</title></circle>'

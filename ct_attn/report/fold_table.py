@@ -11,6 +11,7 @@ from typing import Any
 
 from ct_attn import atomic
 from ct_attn.metrics import CaseScore, OrganSummary
+from ct_attn.report.paper_table import left_out
 from ct_attn.report.score_files import write_record_json
 
 #: The measures of the paper, and HD95.
@@ -23,7 +24,8 @@ class FoldRow:
 
     ``n`` cases have a number, and ``mean`` and ``std`` are over them; ``low`` and ``high``
     bound the bootstrap 95 % interval of the mean. The counts say in which state the cases
-    are. ``fold_means``: the mean of each fold alone.
+    are. ``fold_means``: the mean of each fold alone; ``fold_left_out``: how many of the fold's
+    cases with the organ it leaves out, as they have no number (a missed organ has no distance).
     """
 
     organ: str
@@ -39,6 +41,7 @@ class FoldRow:
     n_both_empty: int
     n_not_labelled: int
     fold_means: Mapping[int, float | None]
+    fold_left_out: Mapping[int, int]
 
 
 def fold_rows(
@@ -69,17 +72,23 @@ def fold_rows(
                     fold: None if one is None else getattr(one, measure).mean
                     for fold, one in of_folds.items()
                 },
+                fold_left_out={
+                    fold: 0 if one is None else left_out(one, getattr(one, measure))
+                    for fold, one in of_folds.items()
+                },
             )
 
 
 def write_folds_csv(path: Path, rows: Sequence[FoldRow], folds: Sequence[int]) -> None:
-    """One line per organ and measure, a column ``fold_K`` for each fold's mean."""
-    names = [field.name for field in fields(FoldRow) if field.name != "fold_means"]
+    """One line per organ and measure; for each fold its mean and how many cases that leaves out."""
+    names = [field.name for field in fields(FoldRow) if not field.name.startswith("fold_")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*names, *(f"fold_{fold}" for fold in folds)])
+    of_folds = [column for fold in folds for column in (f"fold_{fold}", f"fold_{fold}_left_out")]
+    writer.writerow([*names, *of_folds])
     for row in rows:
-        cells = [getattr(row, name) for name in names] + [row.fold_means[fold] for fold in folds]
+        cells = [getattr(row, name) for name in names]
+        cells += [cell for fold in folds for cell in (row.fold_means[fold], row.fold_left_out[fold])]
         writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
     atomic.write_text(path, text.getvalue())
 

@@ -18,28 +18,35 @@ _LATEX = str.maketrans(
 )  # fmt: skip
 
 
-def markdown_table(runs: Mapping[str, Sequence[CaseScore]]) -> str:
-    """A Markdown table; a distance says how many cases it leaves out."""
+def markdown_table(runs: Mapping[str, Sequence[CaseScore]], notes: Sequence[str] = ()) -> str:
+    """A Markdown table and a line for each note; a distance says how many cases it leaves out.
+
+    ``n`` is the number of cases in a row's means, run by run where runs differ.
+    """
     lines = [
-        f"| | {' | '.join(name.replace('|', chr(92) + '|') for name in runs)} |",
-        "|---" * (len(runs) + 1) + "|",
+        f"| | n | {' | '.join(name.replace('|', chr(92) + '|') for name in runs)} |",
+        "|---" * (len(runs) + 2) + "|",
     ]
     for label, cells in _rows(runs):
-        lines.append(f"| {label} | {' | '.join(_cell(*cell, ' ± ', ' ({} left out)') for cell in cells)} |")
+        numbers = [_cell(*cell, " ± ", " ({} left out)") for cell in cells]
+        lines.append(f"| {' | '.join([label, _n(cells), *numbers])} |")
+    if notes:
+        lines += ["", *(f"- {_one_line(note)}" for note in notes)]
     return "\n".join(lines) + "\n"
 
 
-def latex_table(runs: Mapping[str, Sequence[CaseScore]]) -> str:
-    """The same table for LaTeX (package booktabs)."""
+def latex_table(runs: Mapping[str, Sequence[CaseScore]], notes: Sequence[str] = ()) -> str:
+    """The same table for LaTeX (package booktabs); the notes are comments above it."""
     lines = [
-        r"\begin{tabular}{l" + "c" * len(runs) + "}",
+        *(f"% {_one_line(note)}" for note in notes),
+        r"\begin{tabular}{lr" + "c" * len(runs) + "}",
         r"\toprule",
-        " & ".join(["", *(name.translate(_LATEX) for name in runs)]).strip() + r" \\",
+        " & ".join(["", "n", *(name.translate(_LATEX) for name in runs)]).strip() + r" \\",
         r"\midrule",
     ]
     for label, cells in _rows(runs):
         numbers = [_cell(*cell, r" $\pm$ ", r" ({} left out)") for cell in cells]
-        lines.append(" & ".join([label.translate(_LATEX), *numbers]) + r" \\")
+        lines.append(" & ".join([label.translate(_LATEX), _n(cells), *numbers]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -61,6 +68,15 @@ def _rows(
 def left_out(summary: OrganSummary, numbers: Distribution) -> int:
     """How many cases with the organ ``numbers`` leave out."""
     return max(0, summary.n_scored + summary.n_missed + summary.n_spurious - numbers.n)
+
+
+def _n(cells: Sequence[tuple[Distribution, int, int]]) -> str:
+    counts = [numbers.n for numbers, _, _ in cells]
+    return " / ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
+
+
+def _one_line(note: str) -> str:
+    return " ".join(note.split())
 
 
 def _cell(numbers: Distribution, n_left_out: int, digits: int, plus_minus: str, apology: str) -> str:

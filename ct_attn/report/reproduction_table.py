@@ -27,7 +27,8 @@ class ReproducedFigure:
     """One figure: as published, and ours. None where there is none.
 
     ``contour_mean`` and ``contour_std`` are our S2S by the convention of the authors'
-    code. ``n`` of our cases have a number; ``n_missed`` and ``n_spurious`` have no distance.
+    code, over the ``contour_n`` cases that have one (masks without a slice in common have
+    none). ``n`` of our cases have a number; ``n_missed`` and ``n_spurious`` have no distance.
     ``note`` says why a figure of ours is missing.
     """
 
@@ -48,6 +49,7 @@ class ReproducedFigure:
     n_spurious: int | None = None
     contour_mean: float | None = None
     contour_std: float | None = None
+    contour_n: int | None = None
     data: str = ""
     note: str = ""
 
@@ -56,7 +58,8 @@ class ReproducedFigure:
 class Line:
     """One network, stage and organ: the published figures, ours below, in the order of the headings.
 
-    ``note`` says why there are none of ours, or which cases their distances leave out.
+    ``note`` says why there are none of ours, or of how many cases they are and which their
+    distances leave out.
     """
 
     about: tuple[str, ...]
@@ -99,10 +102,20 @@ def _line(about: tuple[str, ...], found: Mapping[str, ReproducedFigure]) -> Line
 
 def _note(found: Mapping[str, ReproducedFigure]) -> str:
     notes = {figure.note: None for figure in found.values() if figure.note}
-    figure = found.get("s2s_mm") or found.get("dsc")
+    dsc, distance = found.get("dsc"), found.get("s2s_mm")
+    if dsc is not None and dsc.n is not None:
+        notes[f"n = {dsc.n}" + _of_distances(distance)] = None
+    figure = distance or dsc
     if figure is not None and (figure.n_missed or figure.n_spurious):
         notes[f"{figure.n_missed} missed, {figure.n_spurious} spurious (DSC 0; not in the distances)"] = None
     return "; ".join(notes)
+
+
+def _of_distances(figure: ReproducedFigure | None) -> str:
+    if figure is None or figure.n is None:
+        return ""
+    contours = "" if figure.contour_n is None else f", {CONTOUR} {figure.contour_n}"
+    return f"; S2S {figure.n}{contours}"
 
 
 def _spread(mean: float | None, std: float | None, digits: int) -> str:

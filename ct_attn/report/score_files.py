@@ -81,20 +81,22 @@ def write_rows_csv(path: Path, rows: Sequence[DataclassInstance], kind: type[Dat
     atomic.write_text(path, text.getvalue())
 
 
-def read_scores(path: Path) -> tuple[list[CaseScore], ScoreSettings]:
+def read_scores(path: Path) -> tuple[list[CaseScore], ScoreSettings | None]:
     """What :func:`write_scores_json` or :func:`write_scores_csv` wrote into ``path``.
 
-    A CSV doesn't say its settings: they are taken to be the usual ones. A column that an
-    older version didn't write is None. Raises :class:`UserError` when it is no such file,
-    or holds a case and organ twice.
+    A CSV doesn't say its settings: they are those of the JSON of the same name beside it,
+    when that holds the same cases and organs, else None. A column that an older version
+    didn't write is None. Raises :class:`UserError` when it is no such file, or holds a
+    case and organ twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
+        settings = None
         if path.suffix == ".json":
             record = json.loads(text)
             rows, settings = record["cases"], _settings(record.get("settings", {}))
         else:
-            rows, settings = list(csv.DictReader(io.StringIO(text))), ScoreSettings()
+            rows = list(csv.DictReader(io.StringIO(text)))
         scores = [_score(row) for row in rows]
     except FileNotFoundError:
         raise UserError(path, expected="scores", found="no such file", remedy=_REMEDY) from None
@@ -110,7 +112,19 @@ def read_scores(path: Path) -> tuple[list[CaseScore], ScoreSettings]:
             found=f"{', '.join(twice)} more often" if twice else "none",
             remedy=_REMEDY,
         )
-    return scores, settings
+    return scores, settings if path.suffix == ".json" else _settings_beside(path, set(keys))
+
+
+def _settings_beside(path: Path, keys: set[tuple[str, str]]) -> ScoreSettings | None:
+    """The settings in the JSON beside the CSV ``path``; None where it is not of the same scores."""
+    sister = path.with_suffix(".json")
+    if not sister.is_file():
+        return None
+    try:
+        scores, settings = read_scores(sister)
+    except UserError:  # some other JSON
+        return None
+    return settings if {(score.case_id, score.organ) for score in scores} == keys else None
 
 
 def _settings(record: Mapping[str, Any]) -> ScoreSettings:

@@ -103,7 +103,7 @@ def _organ_row(
     if summary is None:
         return replace(printed, note=result.reason or f"{organ} is not labelled")
     numbers: Distribution = getattr(summary, metric)
-    distances = contour.s2s_mm if contour is not None and metric == "s2s_mm" else Distribution(n=0)
+    distances = contour.s2s_mm if contour is not None and metric == "s2s_mm" else None
     return replace(
         printed,
         mean=numbers.mean,
@@ -111,8 +111,9 @@ def _organ_row(
         n=numbers.n,
         n_missed=summary.n_missed,
         n_spurious=summary.n_spurious,
-        contour_mean=distances.mean,
-        contour_std=distances.std,
+        contour_mean=distances.mean if distances else None,
+        contour_std=distances.std if distances else None,
+        contour_n=distances.n if distances else None,
         note="; ".join(
             ([f"could not be scored: {', '.join(result.failed)}"] if result.failed else [])
             + ([] if numbers.mean is not None else [f"no case has a number for {metric}"])

@@ -120,7 +120,16 @@ def test_the_table_pools_the_cases_of_all_folds(run, summary):
             assert float(row[f"fold_{fold}"]) == pytest.approx(means[fold][one.organ].dsc.mean, abs=1e-5)
     record = json.loads((summary / "summary.json").read_text())
     assert sorted({case["fold"] for case in record["cases"]}) == [0, 1]
-    assert "Fold 1" in (summary / "report.html").read_text()
+    page = (summary / "report.html").read_text()
+    for fold, of_fold in means.items():
+        out = {one.organ: one.n_missed + one.n_spurious for one in of_fold.values()}
+        assert all(int(rows[organ, "s2s_mm"][f"fold_{fold}_left_out"]) == n for organ, n in out.items())
+        distances = [
+            f"{one.organ} {one.s2s_mm.mean:.2f}" + (f" ({out[one.organ]} left out)" if out[one.organ] else "")
+            for one in of_fold.values()
+            if one.s2s_mm.mean is not None
+        ]
+        assert f"mean S2S in mm {', '.join(distances) or 'of none'}" in page
 
 
 def test_a_second_summary_predicts_nothing_and_is_the_same(run, summary, tmp_path, monkeypatch):

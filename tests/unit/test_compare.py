@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
+from html import unescape
 
+import numpy as np
 import pytest
 
 from ct_attn.compare import compare
@@ -13,6 +16,7 @@ from ct_attn.errors import UserError
 from ct_attn.metrics.scores import CaseScore, State, SurfaceConvention
 from ct_attn.metrics.statistics import summarize
 from ct_attn.report.score_files import ScoreSettings, write_scores_csv, write_scores_json
+from tests.studies import simulated_study
 
 
 def scores_of(dsc, cases=("a", "b", "c"), organs=("spleen",)):
@@ -53,8 +57,8 @@ def test_it_writes_tables_numbers_and_a_report(two, tmp_path):
     assert record["volumes"][0]["bias_ml"] == 0
     with made.comparison_csv.open() as file:
         assert next(csv.DictReader(file))["second"] == "attention"
-    assert made.markdown.read_text().splitlines()[2] == "| Spleen DSC | 0.710 ± 0.010 | 0.810 ± 0.010 |"
-    assert r"Spleen S2S (mm) & 1.400 $\pm$ 0.100 & 1.300 $\pm$ 0.100 \\" in made.latex.read_text()
+    assert made.markdown.read_text().splitlines()[2] == "| Spleen DSC | 3 | 0.710 ± 0.010 | 0.810 ± 0.010 |"
+    assert r"Spleen S2S (mm) & 3 & 1.400 $\pm$ 0.100 & 1.300 $\pm$ 0.100 \\" in made.latex.read_text()
     assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "out").iterdir())
 
 
@@ -102,6 +106,9 @@ def test_other_cases_are_refused_or_left_out_aloud(two, tmp_path):
     assert made.notes == ("Restricted to what all runs have; left out of unet: c.",)
     assert made.notes[0] in made.report.read_text()
     assert {score.case_id for score in made.runs["unet"]} == {"a", "b"}
+    markdown, latex = made.markdown.read_text(), made.latex.read_text()
+    assert f"\n\n- Distances by surface convention area.\n- {made.notes[0]}\n" in markdown
+    assert latex.startswith(f"% Distances by surface convention area.\n% {made.notes[0]}\n\\begin")
 
 
 def test_other_organs_are_named(two, tmp_path):
@@ -120,6 +127,33 @@ def test_scores_by_another_convention_are_refused(two, tmp_path):
     voxel = evaluation(tmp_path / "v", scores_of(0.7), surface_convention=SurfaceConvention.VOXEL)
     with pytest.raises(UserError, match="found surface convention voxel"):
         compare([two[0], voxel], tmp_path / "out")
+
+
+def test_a_csv_is_counted_as_the_json_beside_it_says(two, tmp_path):
+    voxel = evaluation(tmp_path / "v", scores_of(0.7), surface_convention=SurfaceConvention.VOXEL)
+    with pytest.raises(UserError, match=r"found surface convention voxel; "):
+        compare([f"{two[0]}/scores.csv", f"{voxel}/scores.csv"], tmp_path / "out")
+    also = evaluation(tmp_path / "w", scores_of(0.8), surface_convention=SurfaceConvention.VOXEL)
+    made = compare([f"{voxel}/scores.csv", f"{also}/scores.csv"], tmp_path / "out")
+    assert made.notes == ()
+    assert json.loads(made.comparison_json.read_text())["settings"]["surface_convention"] == "voxel"
+
+
+def test_a_csv_alone_is_taken_for_the_usual_aloud(two, tmp_path):
+    (tmp_path / "unet" / "evaluation" / "scores.json").unlink()
+    made = compare([f"unet={two[0]}", f"gates={two[1]}"], tmp_path / "out")
+    [note] = made.notes
+    assert note.startswith("unet: scores.csv doesn't say how it was counted")
+    assert note.endswith("taken for the usual: surface convention area.")
+    assert note in unescape(made.report.read_text())
+    more = shutil.copytree(two[0], tmp_path / "more")
+    again = compare([f"unet={two[0]}", f"unet={more}", f"gates={two[1]}"], tmp_path / "twice")
+    assert again.notes == (note, "unet is the average of 2 repeated runs, case by case.")
+    voxel = evaluation(tmp_path / "v", scores_of(0.7), surface_convention=SurfaceConvention.VOXEL)
+    with pytest.raises(
+        UserError, match=r"found surface convention area, as scores.csv doesn't say otherwise"
+    ):
+        compare([voxel, two[0]], tmp_path / "again")
 
 
 def test_another_truth_under_the_same_name_is_refused(two, tmp_path):
@@ -148,3 +182,38 @@ def test_what_cannot_be_compared_is_refused(two, tmp_path, change, words):
     (tmp_path / "attention" / "evaluation" / "nothing").mkdir()
     with pytest.raises(UserError, match=words):
         compare(change(two), tmp_path / "out")
+
+
+def test_a_study_through_files_finds_what_was_put_in_and_nothing_else(tmp_path):
+    """Three runs of 24 cases with missed organs; the third is better by two spreads in the spleen."""
+    study = simulated_study(np.random.default_rng(21), {("third", "spleen"): 2.0})
+    runs = [evaluation(tmp_path / run, scores) for run, scores in study.items()]
+    made = compare(runs, tmp_path / "out")
+    pairs = json.loads(made.comparison_json.read_text())["pairs"]
+    with made.comparison_csv.open() as file:
+        assert [float(row["p_holm"]) for row in csv.DictReader(file)] == pytest.approx(
+            [pair["p_holm"] for pair in pairs], rel=1e-4
+        )
+    effects = {("first", "third", "spleen"), ("second", "third", "spleen")}
+    for measure in ("dsc", "s2s_mm"):
+        family = [pair for pair in pairs if pair["measure"] == measure]
+        found = {(pair["first"], pair["second"], pair["organ"]) for pair in family if pair["p_holm"] < 0.05}
+        assert len(family) == 9
+        assert found == effects
+    by_key = {run: {(score.organ, score.case_id): score for score in scores} for run, scores in study.items()}
+    n_missed = 0
+    for pair in family:  # of distances: a missed organ is worst, and has no part in the difference
+        firsts, seconds = (
+            np.array([by_key[run][pair["organ"], f"case{n}"].s2s_mm for n in range(24)], dtype=float)
+            for run in (pair["first"], pair["second"])
+        )
+        both = ~np.isnan(firsts) & ~np.isnan(seconds)
+        assert (pair["n"], pair["n_worst"]) == (both.sum(), (~both).sum())
+        assert pair["difference"] == pytest.approx((seconds - firsts)[both].mean())
+        assert pair["low"] < pair["difference"] < pair["high"]
+        gains = np.nan_to_num(firsts, nan=99) - np.nan_to_num(seconds, nan=99)
+        assert (pair["wins"], pair["ties"], pair["losses"]) == tuple(
+            np.sum(np.sign(gains) == sign) for sign in (1, 0, -1)
+        )
+        n_missed += pair["n_worst"]
+    assert n_missed > 9

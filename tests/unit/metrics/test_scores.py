@@ -4,6 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from ct_attn.labels import DISK_SCHEME, ORGANS, PAPER_SCHEME, LabelScheme
 from ct_attn.metrics.scores import (
@@ -249,6 +252,38 @@ def test_oblique_and_sheared_grids():
     upright = np.diag(np.linalg.norm(tilt, axis=0))  # the same spacing without the tilt
     assert on(tilt).s2s_mm != pytest.approx(on(upright).s2s_mm, rel=1e-3)
     assert on(turn @ tilt).s2s_mm == pytest.approx(on(tilt).s2s_mm)
+
+
+TURNED = np.array([[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1.0]])
+little = arrays(bool, (4, 3, 5), elements=st.booleans(), fill=st.nothing())
+
+
+@pytest.mark.parametrize("convention", list(SurfaceConvention))
+@settings(max_examples=25, deadline=None)
+@given(
+    truth=little,
+    predicted=little,
+    spacing_mm=st.tuples(*[st.sampled_from([0.5, 0.8, 1.0, 2.5, 3.0])] * 3),
+    oblique=st.booleans(),
+    order=st.permutations(range(3)),
+    flipped=st.sampled_from([(), (0,), (1, 2), (0, 1, 2)]),
+)
+def test_how_a_scan_is_stored_changes_no_number(
+    convention, truth, predicted, spacing_mm, oblique, order, flipped
+):
+    """Axes in another order, some the other way round, and an affine that says so: every state and field."""
+    affine = np.eye(4)
+    affine[:3, :3] = (TURNED if oblique else np.eye(3)) * spacing_mm
+    expected = structure(truth, predicted, Grid(shape=truth.shape, affine=affine), surface=convention)
+    stored = affine.copy()
+    for axis in flipped:
+        stored[:3, 3] += stored[:3, axis] * (truth.shape[axis] - 1)
+        stored[:3, axis] *= -1
+    stored = stored[:, [*order, 3]]
+    pair = [np.flip(mask, flipped).transpose(order) for mask in (truth, predicted)]
+    again = structure(*pair, Grid(shape=pair[0].shape, affine=stored), surface=convention)
+    assert again.state is expected.state
+    assert numbers(again) == pytest.approx(numbers(expected), abs=1e-9)
 
 
 def test_masks_on_different_grids_are_refused():

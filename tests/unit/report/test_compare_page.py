@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 
@@ -105,6 +106,28 @@ def test_a_difference_that_is_not_defined_has_no_dot():
     assert "<circle" not in difference_plot(pairs, title="DSC")
 
 
+def test_a_difference_says_how_many_cases_it_is_of():
+    pairs = {pair.measure: pair for pair in compare_runs(RUNS)}
+    assert ">gates − U-Net &amp; co_1, 3 of 3 cases<" in difference_plot([pairs["dsc"]], title="DSC")
+    distance = difference_plot([pairs["s2s_mm"]], title="S2S")
+    assert ">gates − U-Net &amp; co_1, 2 of 3 cases<" in distance
+    assert "-0.5 in 2 of 3 cases</title>" in distance
+
+
+def test_long_names_of_runs_have_a_line_for_themselves():
+    short = compare_runs(RUNS)[0]
+    long = replace(short, first="ct150_120_30_unet", second="ct150_120_30_attention_unet")
+    svg = difference_plot([short, long], title="DSC")
+    words = re.findall(r'<text x="2" y="([\d.]+)".*?</text>', svg)
+    shown = re.findall(r"<tspan[^>]*>([^<]*)</tspan>", svg)
+    assert shown[4:] == ["left kidney", "3 of 3 cases", "", f"{long.second} − {long.first}"]
+    assert max(map(len, shown)) < 62
+    heights = [float(y) for y in words] + [float(y) for y in re.findall(r'cy="([\d.]+)"', svg)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(sorted(heights))]
+    assert min(gaps) >= 12  # as high as the letters
+    assert max(heights) < float(re.findall(r'M[\d.]+ 4V(\d+)"', svg)[0])
+
+
 def test_bars_of_ranks_are_as_long_as_they_are_frequent():
     ranking = replace(rank_runs(RUNS)[0], frequencies={"U-Net & co_1": (0.25, 0.75), "gates": (1.0, 0.0)})
     widths = [float(w) for w in re.findall(r'<rect [^>]*width="([\d.]+)"', rank_plot(ranking))]
@@ -136,15 +159,26 @@ def test_a_volume_plot_of_one_case_is_not_broken():
 
 def test_the_tables_of_the_paper():
     markdown, latex = markdown_table(RUNS).splitlines(), latex_table(RUNS).splitlines()
-    assert markdown[0] == "| | U-Net & co_1 | gates |"
-    assert markdown[2] == "| Left kidney DSC | 0.500 ± 0.436 | 0.767 ± 0.153 |"
-    assert markdown[5] == "| Left kidney S2S (mm) | 1.500 ± 0.707 (1 left out) | 1.667 ± 1.258 |"
-    assert latex[0] == r"\begin{tabular}{lcc}"
-    assert latex[2] == r"& U-Net \& co\_1 & gates \\"
-    assert latex[4] == r"Left kidney DSC & 0.500 $\pm$ 0.436 & 0.767 $\pm$ 0.153 \\"
+    assert markdown[0] == "| | n | U-Net & co_1 | gates |"
+    assert markdown[1] == "|---|---|---|---|"
+    assert markdown[2] == "| Left kidney DSC | 3 | 0.500 ± 0.436 | 0.767 ± 0.153 |"
+    assert markdown[5] == "| Left kidney S2S (mm) | 2 / 3 | 1.500 ± 0.707 (1 left out) | 1.667 ± 1.258 |"
+    assert len(markdown) == 6
+    assert latex[0] == r"\begin{tabular}{lrcc}"
+    assert latex[2] == r"& n & U-Net \& co\_1 & gates \\"
+    assert latex[4] == r"Left kidney DSC & 3 & 0.500 $\pm$ 0.436 & 0.767 $\pm$ 0.153 \\"
+    assert latex[7].startswith(r"Left kidney S2S (mm) & 2 / 3 & 1.500")
     assert latex[-1] == r"\end{tabular}"
+
+
+def test_notes_are_lines_below_the_table_and_comments_in_latex():
+    notes = ["Left out of a: x_1, 50 % of it.", "torn\nin two"]
+    markdown, latex = markdown_table(RUNS, notes), latex_table(RUNS, notes)
+    assert markdown.endswith("|\n\n- Left out of a: x_1, 50 % of it.\n- torn in two\n")
+    assert markdown.startswith(markdown_table(RUNS))
+    assert latex == f"% {notes[0]}\n% torn in two\n" + latex_table(RUNS)
 
 
 def test_an_organ_without_numbers_has_a_dash_in_the_table():
     runs = {name: [MISSED] for name in "ab"}
-    assert "| Left kidney S2S (mm) | – (1 left out) | – (1 left out) |" in markdown_table(runs)
+    assert "| Left kidney S2S (mm) | 0 | – (1 left out) | – (1 left out) |" in markdown_table(runs)

@@ -43,7 +43,17 @@ def test_what_was_written_is_read_again(tmp_path):
     write_scores_json(tmp_path / "scores.json", SCORES, summarize(SCORES), settings)
     write_scores_csv(tmp_path / "scores.csv", SCORES)
     assert read_scores(tmp_path / "scores.json") == (SCORES, settings)
-    assert read_scores(tmp_path / "scores.csv") == (SCORES, ScoreSettings())
+    assert read_scores(tmp_path / "scores.csv") == (SCORES, settings)  # as the JSON beside it says
+
+
+@pytest.mark.parametrize("beside", [None, "{}", "of others"])
+def test_a_csv_without_its_json_does_not_say_how_it_was_counted(tmp_path, beside):
+    write_scores_csv(tmp_path / "scores.csv", SCORES)
+    if beside == "of others":
+        write_scores_json(tmp_path / "scores.json", SCORES[:1], summarize(SCORES[:1]))
+    elif beside:
+        (tmp_path / "scores.json").write_text(beside)
+    assert read_scores(tmp_path / "scores.csv") == (SCORES, None)
 
 
 def test_a_column_that_an_older_version_did_not_write_is_none(tmp_path):

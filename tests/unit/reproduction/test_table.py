@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ct_attn.metrics.scores import CaseScore, State, SurfaceConvention
 from ct_attn.published import published_figures
 from ct_attn.report.reproduction_table import HEADINGS, make_lines, markdown, write_page
@@ -36,7 +38,24 @@ def test_ours_stand_beside_the_published_by_both_conventions():
     s2s = rows["ct82_scr_unet", "pancreas", "s2s_mm"]
     assert (s2s.published_mean, s2s.published_std) == (2.576, 1.180)
     assert (s2s.mean, s2s.contour_mean, s2s.n, s2s.data) == (3.0, 1.5, 2, "drawings")
+    assert s2s.contour_n == 2
+    assert rows["ct82_scr_unet", "pancreas", "dsc"].contour_n is None
     assert rows["ct82_scr_unet", "", "parameters_million"].mean == 5.887466
+
+
+def test_cases_without_a_slice_in_common_are_said_beside_the_distance_by_contours(tmp_path):
+    scores = {
+        SurfaceConvention.AREA: [case(1, 0.7, 2.0), case(2, 0.9, 4.0), case(3, 0.1, 60.0)],
+        SurfaceConvention.CONTOUR: [case(1, 0.7, 1.0), case(2, 0.9, 2.0), case(3, 0.1, None)],
+    }
+    rows = make_rows(published_figures(), [replace(result(), scores=scores)])
+    [s2s] = [row for row in rows if row.experiment and (row.organ, row.metric) == ("pancreas", "s2s_mm")]
+    assert (s2s.n, s2s.contour_n, s2s.n_missed) == (3, 2, 0)
+    lines = make_lines(rows)
+    [line] = [line for line in lines if line.about[1:3] == ("U-Net", "SCR")]
+    assert line.note == "n = 3; S2S 3, by contours 2"
+    write_page(tmp_path / "page.html", title="T", facts={}, notes=[], lines=lines)
+    assert all(line.note in text for text in (markdown(lines, []), (tmp_path / "page.html").read_text()))
 
 
 def test_a_line_holds_everything_of_a_network_and_an_organ():
@@ -66,7 +85,7 @@ def test_missed_organs_are_said_beside_a_distance(tmp_path):
     )
     lines = make_lines(make_rows(published_figures(), [with_missed]))
     (line,) = [line for line in lines if line.about[1:3] == ("U-Net", "SCR")]
-    assert "1 missed, 0 spurious" in line.note
+    assert line.note == "n = 2; S2S 1; 1 missed, 0 spurious (DSC 0; not in the distances)"
     assert line.note in markdown(lines, ["a note"])
     write_page(tmp_path / "page.html", title="T", facts={"a": "b"}, notes=["a note"], lines=lines)
     page = (tmp_path / "page.html").read_text()
