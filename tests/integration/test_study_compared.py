@@ -42,8 +42,8 @@ def compared(tmp_path_factory):
 def test_the_papers_table_has_every_network_with_the_means_of_its_scores(compared):
     output, rows = compared
     header, _, *lines = (output / "table.md").read_text(encoding="utf-8").splitlines()
-    assert [name.strip() for name in header.split("|")[2:-1]] == list(NETWORKS)
-    cells = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if line.startswith("| ")}
+    assert [name.strip() for name in header.split("|")[3:-1]] == list(NETWORKS)
+    cells = {line.split("|")[1].strip(): line.split("|")[3:-1] for line in lines if line.startswith("| ")}
     for column, network in enumerate(NETWORKS):
         found = [
             float(row["dsc"]) for row in rows if row["network"] == network and row["organ"] == "pancreas"
