@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,3 +19,19 @@ def describe(device: torch.device | None = None) -> str:
     formats = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in about.get("flags", "").split()]
     name = about.get("model name", "unknown processor")
     return f"{name}, {os.cpu_count()} cores, {' '.join(formats) or 'no bf16'}, torch {torch.__version__}"
+
+
+@cache
+def provenance() -> dict[str, str]:
+    """The machine, and the commit at which this process began; ``+`` after it: with changes beside it."""
+    device = torch.device("cuda") if torch.cuda.is_available() else None
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "ct_attn", "pipelines", "benchmarks/*.py")
+    return {
+        "machine": describe(device),
+        "commit": git("rev-parse", "--short", "HEAD").strip() + "+" * bool(changed),
+    }

@@ -4,21 +4,29 @@
 
 draws the cohort, times every form of network, trains all of ``study_design.QUEUE`` for
 ``--minutes`` each, predicts the test cases (and worse copies of them) and scores them, all
-through ``ct-attn``. It can be stopped at any moment and started again: what is done is kept, and a
-training that was cut off begins anew. Tables and figures of what is done so
-far are written to ``benchmarks/results/study/``; ``--only results`` does no more.
+through ``ct-attn``. It can be stopped at any moment and started again: what is done is kept,
+and a training that was cut off, or is of another recipe now, begins anew. One that fails is named and
+left out; the next start tries it again. Tables and figures of what is done so far go to
+``benchmarks/results/study/`` and into ``docs/study.md``; ``--only results`` does no more.
 
 So that what else a machine does takes nothing from anyone, every form is timed first, which
 wants a machine that does nothing else. From that follows the number of steps that fill the
-time; a training then makes that many however long they take.
+time (of the steps alone: not the start, and not the one validation at the end, by which
+nothing is chosen); a training then makes that many however long they take. Everything is
+cut down to what two cores can do, unless ``--full-size``, which wants a GPU, leaves the
+recipes' spacings, patches and batches as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from study_design import (
@@ -36,31 +44,74 @@ from study_design import (
     key_of,
 )
 from study_results import write_results
-from timed_commands import Words, forget_other_steps, once, seconds_per_step, steps_in
+from timed_commands import Words, alone_in, forget_others, once, seconds_per_step, steps_in
+
+from ct_attn.manifest import file_digest
+from ct_attn.recipe import read_recipe
 
 CT_ATTN = Path(sys.executable).with_name("ct-attn")
 #: Enough that patches drawn ahead, while a training starts, do not make the steps look cheaper than they are.
-TIMED_WITH = (20, 100)
+TIMED_WITH = (10, 60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """Where it is kept, the manifest of its cohort, and how large its forms are."""
+
+    output: Path
+    full_size: bool
+
+    @property
+    def manifest(self) -> Path:
+        return self.output / "cohort" / "manifest.json"
+
+    def folder_of(self, training: Training) -> Path:
+        return self.output / "trainings" / training.name
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "runs" / "study")
     parser.add_argument("--minutes", type=float, default=2.0, help="of each training, on an idle machine")
+    parser.add_argument("--full-size", action="store_true", help="the recipes' own spacings and patches")
     parser.add_argument("--only", choices=("time", "results"), help="this, and no more")
     options = parser.parse_args()
-    output: Path = options.output.resolve()
-    if options.only != "results":
-        manifest = make_cohort(output / "cohort", *COHORT)
-        steps = {form.key: steps_of(form, manifest, output, options.minutes) for form in forms()}
-        if options.only is None:
-            for training in QUEUE:
-                carry_out(training, manifest, output, steps[training.form.key])
-                print(f"done  {training.name}", flush=True)
-            for condition, how in CONDITIONS.items():
-                ask(condition, how, output)
-                print(f"asked  {condition}", flush=True)
-    write_results(output, minutes=options.minutes)
+    study = Study(output=options.output.resolve(), full_size=options.full_size)
+    with alone_in(study.output):
+        failed: list[str] = []
+        if options.only != "results":
+            draw(study.manifest, *COHORT)
+            steps = {form.key: steps_of(form, study, options.minutes) for form in forms()}
+            if options.only is None:
+                failed = work_through(study, steps)
+        write_results(study.output, minutes=options.minutes, full_size=study.full_size)
+    if failed:
+        sys.exit(f"{len(failed)} failed, as their logs say: {', '.join(failed)}")
+
+
+def work_through(study: Study, steps: dict[str, int]) -> list[str]:
+    """All of the queue, then the worse scans; the names of what failed."""
+    jobs: dict[str, Callable[[], None]] = {
+        training.name: lambda training=training: carry_out(training, study, steps[training.form.key])
+        for training in QUEUE
+    }
+    jobs |= {
+        f"{training.name}, {condition}": lambda training=training, condition=condition: ask(
+            training, condition, study
+        )
+        for condition in CONDITIONS
+        for training in ASKED
+    }
+    failed = []
+    for name, job in jobs.items():
+        try:
+            job()
+        except (subprocess.CalledProcessError, FileNotFoundError) as error:
+            failed.append(name)
+            print(f"failed  {name}: {error}", flush=True)
+        else:
+            print(f"done  {name}", flush=True)
+    return failed
 
 
 def forms() -> Iterator[Form]:
@@ -72,68 +123,82 @@ def forms() -> Iterator[Form]:
             yield training.form
 
 
-def make_cohort(folder: Path, *words: str) -> Path:
-    """Draw a cohort, unless it is there, and return its manifest."""
+def draw(manifest: Path, *words: str) -> None:
+    """A cohort, unless it is there."""
+    folder = manifest.parent
     once("drawn", [CT_ATTN, "phantom", "-o", folder, *words], folder, folder.with_name(f"{folder.name}_log"))
-    return folder / "manifest.json"
 
 
 def fewer_cases(manifest: Path, cases: int) -> Path:
-    """A manifest beside ``manifest`` with the first ``cases`` of those that are not for validation."""
+    """A manifest beside ``manifest``: one validation case, and the first ``cases`` to train on."""
     content = json.loads(manifest.read_text(encoding="utf-8"))
     validation = [case for case in content["training"] if case["fold"] == 0]
     others = [case for case in content["training"] if case["fold"] != 0]
-    content["training"] = validation + others[:cases]
+    content["training"] = validation[:1] + others[:cases]
     reduced = manifest.with_name(f"manifest_{cases}.json")
     reduced.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return reduced
 
 
-def steps_of(form: Form, manifest: Path, output: Path, minutes: float) -> int:
-    """How many steps of ``form`` fill the time, startup and validation counted."""
-    folder = output / "timings" / form.key
-    # The first brings the cases into the cache beside the manifest.
+def steps_of(form: Form, study: Study, minutes: float) -> int:
+    """How many steps of ``form`` fill the time."""
+    folder = study.output / "timings" / form.key
     train = Training(form=form, seed=0)
-    once("cached", words(train, manifest, folder / "cached", 10), folder / "cached", folder)
     wall_s = {}
-    for steps in TIMED_WITH:
-        run = folder / f"run_{steps}"
-        wall_s[steps] = once(f"timed_{steps}", words(train, manifest, run, steps), run, folder)["wall_s"]
-    return steps_in(60 * minutes, *seconds_per_step(wall_s), epochs=EPOCHS)
+    # The first brings the cases into the cache beside the manifest, and doesn't count.
+    for what, steps in (("cached", TIMED_WITH[0]), *((f"timed_{steps}", steps) for steps in TIMED_WITH)):
+        run = folder / what
+        wall_s[steps] = once(what, words(train, study, run, steps), run, folder)["wall_s"]
+        shutil.rmtree(run, ignore_errors=True)
+    return steps_in(60 * minutes, seconds_per_step(wall_s)[0], 0.0, epochs=EPOCHS)
 
 
-def words(training: Training, manifest: Path, run: Path, steps: int) -> Words:
-    """The command that trains; ``run/../..`` holds the runs that it may start from."""
+def words(training: Training, study: Study, run: Path, steps: int) -> Words:
+    """The command that trains."""
     changes = (
-        *training.form.changes,
+        *training.form.all_changes(full_size=study.full_size),
         f"training.batches_per_epoch={steps // EPOCHS}",
         f"training.seed={training.seed}",
     )
-    data = fewer_cases(manifest, training.cases)
+    data = fewer_cases(study.manifest, training.cases)
     command: Words = [CT_ATTN, "train", training.form.recipe, "--data", data, "-o", run]
     command += [word for change in changes for word in ("--set", change)]
     if training.start is not None:
-        command += ["--init-from", run.parents[1] / training.start / "run" / "model"]
+        command += ["--init-from", study.output / "trainings" / training.start / "run" / "model"]
     return command
 
 
-def carry_out(training: Training, manifest: Path, output: Path, steps: int) -> None:
+def facts_of(training: Training, study: Study, steps: int) -> dict[str, int | str]:
+    """What makes the training what it is: with another recipe or start it is another."""
+    changes = training.form.all_changes(full_size=study.full_size)
+    recipe = read_recipe(training.form.recipe, changes).model_dump_json()
+    facts: dict[str, int | str] = {"steps": steps, "recipe": sha256(recipe.encode()).hexdigest()}
+    if training.start is not None:
+        start = study.output / "trainings" / training.start / "run" / "model" / "model.safetensors"
+        facts["start"] = file_digest(start)
+    return facts
+
+
+def carry_out(training: Training, study: Study, steps: int) -> None:
     """Train, predict and score, as far as that is not done yet."""
-    folder = output / "trainings" / training.name
+    folder = study.folder_of(training)
     run = folder / "run"
-    forget_other_steps(folder, steps)
-    once("trained", words(training, manifest, run, steps), run, folder, steps=steps)
-    score(run / "model", manifest, folder, "usual")
+    facts = facts_of(training, study, steps)
+    forget_others(folder, facts)
+    once("trained", words(training, study, run, steps), run, folder, **facts)
+    for state in run.glob("state*.ckpt"):  # nobody goes on with it, and all of them fill a disk
+        state.unlink()
+    score(run / "model", study.manifest, folder, "usual")
 
 
-def ask(condition: str, how: str, output: Path) -> None:
-    """Draw the test cases worse, and score what the networks that are asked make of them."""
+def ask(training: Training, condition: str, study: Study) -> None:
+    """Draw the test cases worse, unless they are, and score what the network makes of them."""
     name = key_of(condition)
-    drawn = ("--cases", "2", "--folds", "2", "--test", str(N_TEST), "--seed", str(SEED), *SCANNER)
-    manifest = make_cohort(output / "worse" / name, *drawn, "--degrade", how)
-    for training in ASKED:
-        folder = output / "trainings" / training.name
-        score(folder / "run" / "model", manifest, folder, name)
+    manifest = study.output / "worse" / name / "manifest.json"
+    cases = ("--cases", "2", "--folds", "2", "--test", str(N_TEST), "--seed", str(SEED), *SCANNER)
+    draw(manifest, *cases, "--degrade", CONDITIONS[condition])
+    folder = study.folder_of(training)
+    score(folder / "run" / "model", manifest, folder, name)
 
 
 def score(model: Path, manifest: Path, folder: Path, name: str) -> None:

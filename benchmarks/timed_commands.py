@@ -2,46 +2,86 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from machine import provenance
 
 Words = list[str | Path]
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Nobody else works in ``folder``, or this ends here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"{folder}: another process works here; wait for it, or choose another folder with -o")
+        yield
+
+
 def once(
-    what: str, words: Sequence[str | Path], product: Path, folder: Path, **facts: int
-) -> dict[str, float]:
+    what: str, words: Sequence[str | Path], product: Path, folder: Path, **facts: int | str
+) -> dict[str, Any]:
     """Run ``words`` unless the record ``folder/what.json`` says it was done; return the record.
 
     ``product``, what a command that was cut off may have begun to make, is removed first.
+    The record has seconds, machine, commit and ``facts``. The command does not outlive
+    this process.
     """
     record = folder / f"{what}.json"
     if record.is_file():
-        done: dict[str, float] = json.loads(record.read_text(encoding="utf-8"))
+        done: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
         return done
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(product, ignore_errors=True)
+    remove(product)
     start, cpu = time.perf_counter(), cpu_seconds()
     with (folder / f"{what}.log").open("w", encoding="utf-8") as log:
-        subprocess.run(words, stdout=log, stderr=log, check=True, env=environment())
-    taken = {"wall_s": time.perf_counter() - start, "cpu_s": cpu_seconds() - cpu, **facts}
+        subprocess.run(
+            words, stdout=log, stderr=log, check=True, env=environment(), preexec_fn=_die_with_parent
+        )
+    taken = {"wall_s": time.perf_counter() - start, "cpu_s": cpu_seconds() - cpu, **provenance(), **facts}
     partial = record.with_suffix(".partial")
     partial.write_text(json.dumps(taken), encoding="utf-8")
     partial.replace(record)
     return taken
 
 
-def forget_other_steps(folder: Path, steps: int) -> None:
-    """Remove what ``folder`` holds of a training with another number of steps than ``steps``."""
+def forget_others(folder: Path, facts: Mapping[str, int | str]) -> None:
+    """Remove what ``folder`` holds of a training of other ``facts``, its predictions and scores included."""
     record = folder / "trained.json"
-    if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["steps"] != steps:
-        shutil.rmtree(folder)
+    if record.is_file():
+        done = json.loads(record.read_text(encoding="utf-8"))
+        if {name: done.get(name) for name in facts} != facts:
+            remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """``folder`` at once under its name, so that a kill leaves nothing half there."""
+    if folder.exists():
+        doomed = folder.with_name(f".doomed-{folder.name}")
+        shutil.rmtree(doomed, ignore_errors=True)
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def environment() -> dict[str, str]:
@@ -54,13 +94,23 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def seconds_per_step(wall_s: dict[int, float]) -> tuple[float, float]:
-    """Per step and beside the steps, from the seconds of a shorter and a longer training, by their steps."""
+def seconds_per_step(wall_s: Mapping[int, float]) -> tuple[float, float]:
+    """Per step and beside the steps, from the seconds of a shorter and a longer training, by their steps.
+
+    Raises ``ValueError`` where the longer one was not slower: the machine did something else.
+    """
     short, long = sorted(wall_s)
     per_step = (wall_s[long] - wall_s[short]) / (long - short)
+    if per_step <= 0:
+        raise ValueError(f"{long} steps took {wall_s[long]:.1f} s and {short} steps {wall_s[short]:.1f} s")
     return per_step, wall_s[short] - short * per_step
 
 
 def steps_in(seconds: float, per_step: float, beside: float, *, epochs: int) -> int:
-    """How many steps fit, rounded down to whole epochs."""
-    return epochs * max(1, int((seconds - beside) / per_step) // epochs)
+    """How many steps fit, rounded down to whole epochs; ``ValueError`` where not even one epoch's do."""
+    fitting = int((seconds - beside) / per_step) // epochs
+    if fitting < 1:
+        raise ValueError(
+            f"{seconds:.0f} s are not enough: {beside:.0f} s pass beside steps of {per_step:.1f} s"
+        )
+    return epochs * fitting

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import describe
-from timed_commands import Words, forget_other_steps, once, seconds_per_step, steps_in
+from timed_commands import Words, alone_in, forget_others, once, seconds_per_step, steps_in
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -125,17 +125,18 @@ def main() -> None:
     output = options.output.resolve()
     manifest = output / "cohort" / "manifest.json"
     sides = trainers(output, options.peers_python)
-    if options.only != "report":
-        prepare(sides, manifest, output)
-    if options.only not in ("report", "prepare"):
-        timings = {name: calibrated(name, side, manifest, output) for name, side in sides.items()}
-        if options.only is None:
-            for seed in SEEDS:
-                for name, side in sides.items():
-                    steps = steps_in(60 * options.minutes, *timings[name], epochs=EPOCHS)
-                    carry_out(name, side, manifest, folder_of(output, name, seed), steps, seed)
-                    write_results(sides, output, options)
-    write_results(sides, output, options)
+    with alone_in(output):
+        if options.only != "report":
+            prepare(sides, manifest, output)
+        if options.only not in ("report", "prepare"):
+            timings = {name: calibrated(name, side, manifest, output) for name, side in sides.items()}
+            if options.only is None:
+                for seed in SEEDS:
+                    for name, side in sides.items():
+                        steps = steps_in(60 * options.minutes, *timings[name], epochs=EPOCHS)
+                        carry_out(name, side, manifest, folder_of(output, name, seed), steps, seed)
+                        write_results(sides, output, options)
+        write_results(sides, output, options)
 
 
 def folder_of(output: Path, name: str, seed: int) -> Path:
@@ -162,7 +163,7 @@ def calibrated(name: str, side: Trainer, manifest: Path, output: Path) -> tuple[
 
 def carry_out(name: str, side: Trainer, manifest: Path, folder: Path, steps: int, seed: int) -> None:
     """Train, predict and score, as far as that is not done yet."""
-    forget_other_steps(folder, steps)
+    forget_others(folder, {"steps": steps})
     run, masks, evaluation = folder / "run", folder / "masks", folder / "evaluation"
     print(f"{time.strftime('%H:%M:%S')}  {name}, seed {seed}: {steps} steps", flush=True)
     done = once("trained", side.train(manifest, run, steps, seed), run, folder, steps=steps)
