@@ -9,13 +9,15 @@ import numpy as np
 from ct_attn.errors import UserError
 from ct_attn.labels import LabelScheme
 from ct_attn.scan_io import metaimage, nifti, nrrd
+from ct_attn.scan_io.limits import require_file
 from ct_attn.volume import Mask
 
 _SUFFIXES = (*nifti.SUFFIXES, metaimage.SUFFIX, nrrd.SUFFIX)
+_SLICER = f".seg{nrrd.SUFFIX}"
 _FORMATS = ".nii.gz, .nii, .mha or .nrrd"
 
 #: Images of other tools, which are refused: left aside in silence, a case would lack its mask.
-_FOREIGN = (".mhd", ".nhdr", ".hdr", ".img", ".img.gz", ".mgz", ".mgh", ".dcm", ".nii.bz2", ".nii.zst")
+_FOREIGN = (".mhd", ".nhdr", ".hdr", ".img", ".img.gz", ".mgz", ".mgh", ".nii.bz2", ".nii.zst")
 
 
 def has_mask_name(path: Path) -> bool:
@@ -23,7 +25,9 @@ def has_mask_name(path: Path) -> bool:
 
 
 def mask_stem(path: Path) -> str:
-    """The file's name without its ending, ``.nii.gz`` as one."""
+    """The file's name without its ending; ``.nii.gz`` is one, as is 3D Slicer's ``.seg.nrrd``."""
+    if path.name.lower().endswith(_SLICER):
+        return path.name[: -len(_SLICER)]
     return nifti.stem(path)
 
 
@@ -33,6 +37,7 @@ def read_mask(path: Path) -> tuple[Mask, LabelScheme | None]:
     Raises :class:`UserError` when the file is none of these formats, missing or torn, or
     holds a value that is not a whole number from 0 to 255.
     """
+    require_file(path, "mask")
     if not has_mask_name(path):
         raise UserError(
             path, expected=f"a mask as {_FORMATS}", found="another kind of file", remedy="convert it to NIfTI"
@@ -73,5 +78,11 @@ def find_masks(folder: Path) -> dict[str, Path]:
                 remedy="remove one, or rename it",
             )
     if not found:
-        raise UserError(folder, expected=f"masks as {_FORMATS}", found="none", remedy="check the path")
+        others = ", ".join(path.name for path in files[:3]) + (", ..." if len(files) > 3 else "")
+        raise UserError(
+            folder,
+            expected=f"masks as {_FORMATS}",
+            found=f"only {others}" if files else "none",
+            remedy="check the path",
+        )
     return found

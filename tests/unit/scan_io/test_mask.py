@@ -50,29 +50,40 @@ def test_what_is_no_code_is_refused_in_every_format(tmp_path, value):
 
 
 def test_another_format_and_a_missing_file_are_refused(tmp_path):
-    touched(tmp_path, "a.mhd")
+    (tmp_path / "a.mhd").write_text("NDims = 3")
     with pytest.raises(UserError, match=r"a\.mhd: expected a mask as .*convert it to NIfTI"):
         read_mask(tmp_path / "a.mhd")
-    for name in ("b.nii.gz", "b.mha", "b.nrrd"):
+    for name in ("b.nii.gz", "b.mha", "b.nrrd", "folder"):
         with pytest.raises(UserError, match="no such file"):
             read_mask(tmp_path / name)
 
 
 def test_masks_of_a_folder_are_found_by_stem_and_other_files_left_aside(tmp_path):
-    touched(tmp_path, "a.nii", "b.nii.gz", "c.mha", "d.nrrd", "dataset.json", "._a.nii", ".partial-1-e.mha")
+    touched(
+        tmp_path,
+        "a.nii",
+        "b.nii.gz",
+        "c.mha",
+        "d.nrrd",
+        "e.seg.nrrd",
+        "dataset.json",
+        "a.dcm",
+        "._a.nii",
+        ".partial-1-e.mha",
+    )
     (tmp_path / "f.nii.gz").mkdir()
     assert {stem: path.name for stem, path in find_masks(tmp_path).items()} == {
-        "a": "a.nii", "b": "b.nii.gz", "c": "c.mha", "d": "d.nrrd"
+        "a": "a.nii", "b": "b.nii.gz", "c": "c.mha", "d": "d.nrrd", "e": "e.seg.nrrd",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("pair", [("a.nii", "a.nii.gz"), ("a.mha", "a.nrrd")])
+@pytest.mark.parametrize("pair", [("a.nii", "a.nii.gz"), ("a.mha", "a.nrrd"), ("a.nii.gz", "a.seg.nrrd")])
 def test_two_masks_of_one_case_are_refused_by_name(tmp_path, pair):
     with pytest.raises(UserError, match=f"expected one mask for each case, found {pair[0]} and {pair[1]}"):
         find_masks(touched(tmp_path, *pair, "b.nii"))
 
 
-@pytest.mark.parametrize("name", ["a.mhd", "a.nhdr", "a.hdr", "a.IMG", "a.mgz", "a.nii.bz2", "a.dcm"])
+@pytest.mark.parametrize("name", ["a.mhd", "a.nhdr", "a.hdr", "a.IMG", "a.mgz", "a.nii.bz2"])
 def test_an_image_that_cannot_be_read_is_refused_by_name(tmp_path, name):
     with pytest.raises(UserError, match=f"found {name}; convert"):
         find_masks(touched(tmp_path, name, "b.nii"))
@@ -80,4 +91,6 @@ def test_an_image_that_cannot_be_read_is_refused_by_name(tmp_path, name):
 
 def test_a_folder_without_masks_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"expected masks as .*, found none"):
-        find_masks(touched(tmp_path, "notes.txt"))
+        find_masks(tmp_path)
+    with pytest.raises(UserError, match=r"found only 1\.dcm, 2\.dcm, 3\.dcm, \.\.\.; check"):
+        find_masks(touched(tmp_path, *(f"{n}.dcm" for n in range(1, 9))))
