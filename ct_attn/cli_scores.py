@@ -98,6 +98,8 @@ def evaluate(
     stdout.print(f"report  {evaluation.report}")
     if evaluation.resampled:
         stderr.print(f"resampled onto the truth's grid: {', '.join(evaluation.resampled)}", markup=False)
+    for sentence in evaluation.presumed:
+        stderr.print(f"note: {sentence}", markup=False)
     for sentence in evaluation.cut_off:
         stderr.print(f"warning: {sentence}", markup=False)
     report_failures(evaluation.failures, evaluation.n_cases)

@@ -18,6 +18,7 @@ from ct_attn.illustrate import (
     require_scans,
     sketches,
 )
+from ct_attn.labels import DISK_SCHEME
 from ct_attn.metrics.scores import CaseScore, ScoreOptions, score_case
 from ct_attn.metrics.slices import SliceCounts, count_slices
 from ct_attn.metrics.statistics import OrganSummary, summarize
@@ -44,6 +45,7 @@ class Evaluation:
     ``n_cases``: with those that failed. ``failures``: why a case could not be scored, or
     not be drawn. ``resampled``: the cases whose prediction was brought onto the truth's grid.
     ``cut_off``: a sentence for each of them that lost organs by it, or could not have all.
+    ``presumed``: sentences on masks of whose codes nothing was said.
     ``slices_csv``, ``pictures`` (a folder): None where they were not asked for.
     """
 
@@ -58,6 +60,7 @@ class Evaluation:
     failures: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
     cut_off: tuple[str, ...] = ()
+    presumed: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -176,6 +179,7 @@ class _Result:
     scores: list[CaseScore]
     slices: SliceCounts | None
     overlap: Overlap | None
+    presumed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +201,7 @@ def _carry_out(job: _Job) -> _Result | UserError:
             scores=_score(job.pair, masks, job.options),
             slices=_count(job.pair, masks) if job.per_slice else None,
             overlap=masks.overlap,
+            presumed=masks.presumed,
         )
     except UserError as error:
         return error
@@ -262,6 +267,7 @@ def _write(
         failures=tuple(f"{case_id}: {error}" for case_id, error in (failures | shown.not_drawn).items()),
         resampled=settings.resampled,
         cut_off=tuple(sentence for result in results for sentence in _cut_off(result)),
+        presumed=tuple(_presumed(results)),
     )
     write_scores_csv(evaluation.scores_csv, scores)
     write_scores_json(evaluation.scores_json, scores, summaries, settings)
@@ -277,7 +283,10 @@ def _write(
         scores=scores,
         summaries=summaries,
         illustrations=shown.illustrations,
-        notes=[*_notes(settings, shown), *(f"{sentence}." for sentence in evaluation.cut_off)],
+        notes=[
+            *_notes(settings, shown),
+            *(f"{sentence}." for sentence in (*evaluation.presumed, *evaluation.cut_off)),
+        ],
     )
     return evaluation
 
@@ -310,3 +319,15 @@ def _cut_off(result: _Result) -> list[str]:
         (overlap.of_predicted, "the predicted organs lie outside the truth's grid, so don't count"),
     )
     return [f"{result.case_id}: {1 - share:.0%} of {what}" for share, what in shares if share < _LEAST_SHARED]
+
+
+def _presumed(results: Sequence[_Result]) -> list[str]:
+    """Whose codes nobody said, and what they were taken for."""
+    usual = ", ".join(f"{code} {name}" for name, code in DISK_SCHEME.codes.items())
+    sentences = []
+    for mask, read in (("truth", f"as {usual}"), ("prediction", "like the truth's")):
+        cases = [result.case_id for result in results if mask in result.presumed]
+        if cases:
+            which = "all cases" if len(cases) == len(results) else ", ".join(cases)
+            sentences.append(f"Nothing says what the {mask}'s codes mean; they were read {read}: {which}")
+    return sentences

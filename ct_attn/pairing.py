@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ct_attn.datasets.source import CodeTable, ranges
 from ct_attn.errors import UserError
@@ -19,7 +20,7 @@ from ct_attn.volume import Mask, require_same_grid
 class Pair:
     """The files of one case; ``image`` is the scan to draw, when known.
 
-    ``truth_scheme``: what the codes of ``truth`` mean where the file itself doesn't say.
+    ``truth_scheme``: what the manifest says of the codes of ``truth``, where there is one.
     """
 
     case_id: str
@@ -27,7 +28,7 @@ class Pair:
     predicted: Path
     image: Path | None = None
     labelled_organs: tuple[str, ...] = ORGANS
-    truth_scheme: LabelScheme = DISK_SCHEME
+    truth_scheme: LabelScheme | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,8 @@ class PairedMasks:
     """Both masks of a pair on one grid, and what their codes mean.
 
     ``overlap`` says of a prediction that was resampled how far its grid and the truth's
-    share the organs; None for one that was on the truth's grid.
+    share the organs; None for one that was on the truth's grid. ``presumed``: the masks of
+    whose codes neither the user, nor the file, nor a manifest said anything.
     """
 
     truth: Mask
@@ -65,6 +67,7 @@ class PairedMasks:
     truth_scheme: LabelScheme
     predicted_scheme: LabelScheme
     overlap: Overlap | None = None
+    presumed: tuple[Literal["truth", "prediction"], ...] = ()
 
     def in_shared_codes(self) -> tuple[Mask, Mask, LabelScheme]:
         """Truth and prediction in the codes of the structures that can be compared, and those."""
@@ -78,15 +81,17 @@ class PairedMasks:
 def read_pair(pair: Pair, reading: Reading) -> PairedMasks:
     """Both masks of ``pair``.
 
-    Codes mean what ``reading`` says, else what the files say, else what ``pair`` says; a
-    prediction of which nothing is said is read in the truth's codes. Raises
-    :class:`UserError` for files that cannot be read, different grids (unless the prediction
-    may be resampled) and unknown codes.
+    Codes mean what ``reading`` says, else what the files say, else what ``pair`` says. A truth
+    of which nothing is said is presumed to be in the codes of ``DISK_SCHEME``, a prediction in
+    the truth's. Raises :class:`UserError` for files that cannot be read, different grids
+    (unless the prediction may be resampled) and unknown codes.
     """
     truth, stated = read_mask(pair.truth)
-    truth_meaning = reading.truth_codes or stated or pair.truth_scheme
+    said_of_truth = reading.truth_codes or stated or pair.truth_scheme
+    truth_meaning = said_of_truth or DISK_SCHEME
     predicted, stated = read_mask(pair.predicted)
-    predicted_meaning = reading.predicted_codes or stated or truth_meaning
+    said_of_predicted = reading.predicted_codes or stated
+    predicted_meaning = said_of_predicted or truth_meaning
     resample = reading.resample and not predicted.grid.is_same_as(truth.grid)
     if not resample:
         require_same_grid(predicted.grid, truth.grid, subject=str(pair.predicted), than=str(pair.truth))
@@ -94,6 +99,9 @@ def read_pair(pair: Pair, reading: Reading) -> PairedMasks:
     predicted, predicted_scheme = _understood(
         predicted, predicted_meaning, pair.predicted, "--predicted-labels"
     )
+    presumed: list[Literal["truth", "prediction"]] = [] if said_of_truth else ["truth"]
+    if not said_of_predicted:
+        presumed.append("prediction")
     overlap = None
     if resample:
         overlap = Overlap(
@@ -106,6 +114,7 @@ def read_pair(pair: Pair, reading: Reading) -> PairedMasks:
         truth_scheme=truth_scheme,
         predicted_scheme=predicted_scheme,
         overlap=overlap,
+        presumed=tuple(presumed),
     )
 
 
@@ -115,17 +124,19 @@ def _understood(
     """``mask``, read from ``path``, in codes of a scheme, and that scheme; no code may lack a meaning."""
     if isinstance(meaning, CodeTable):
         known, strangers = meaning.known, meaning.strangers(mask.labels)
+        rest = ranges(strangers).replace(", ", ",ignore=")
+        remedy = f"for codes of no organ here, add ignore={rest} to {option}"
     else:
         known = {code: name for name, code in meaning.codes.items()}
         strangers = meaning.unknown_codes(mask.labels)
+        remedy = f"say with {option} what all its codes mean, ignore=CODE for those of no organ here"
     if strangers:
         names = ", ".join(f"{code} {name}" for code, name in known.items())
-        rest = ranges(strangers).replace(", ", ",ignore=")
         raise UserError(
             path,
             expected=f"the label codes 0 background, {names}",
             found=f"code {ranges(strangers)}",
-            remedy=f"say what all its codes mean with {option}; for what is no organ here, add ignore={rest}",
+            remedy=remedy,
         )
     if isinstance(meaning, LabelScheme):
         return mask, meaning

@@ -140,7 +140,7 @@ def test_a_label_map_with_many_other_organs_is_scored_when_its_codes_are_named(t
         unnamed, "a.nii.gz", "found code 5, 52, 117", "--predicted-labels", "ignore=5,ignore=52,ignore=117"
     )
     unsaid = here(*command, "-o", tmp_path / "other")
-    assert_refused(unsaid, "a.nii.gz", "say what all its codes mean with --predicted-labels")
+    assert_refused(unsaid, "a.nii.gz", "say with --predicted-labels what all its codes mean")
     assert not (tmp_path / "other").exists()
 
 
@@ -158,6 +158,9 @@ def test_both_sides_may_lie_in_foreign_codes(tmp_path):
     }
     again = here(*command, "-o", tmp_path / "again", "--truth-labels", truth)  # the prediction's codes, too
     assert again.returncode == 0, again.stderr
+    note = "note: Nothing says what the prediction's codes mean; they were read like the truth's: all cases"
+    assert note in again.stderr
+    assert "note:" not in done.stderr
     assert (tmp_path / "again" / "scores.csv").read_bytes() == (tmp_path / "out" / "scores.csv").read_bytes()
 
 

@@ -70,6 +70,21 @@ def test_a_prediction_that_does_not_say_its_codes_is_read_in_the_truths(tmp_path
     made = evaluate(truth_path, predicted, tmp_path / "out", progress=silent)
     assert {score.organ for score in made.scores} == set(DISK_SCHEME.names)
     assert all(score.dsc in (1.0, None) for score in made.scores)
+    [sentence] = made.presumed
+    assert sentence == (
+        "Nothing says what the prediction's codes mean; they were read like the truth's: all cases"
+    )
+    assert sentence.replace("'", "&#39;") in made.report.read_text()
+
+
+def test_cases_whose_codes_nobody_said_are_named(tmp_path, silent):
+    truth, predicted = folders(tmp_path)
+    hu = sided_truth().astype(np.int16)
+    nifti.write_volume(Volume(hu=hu, grid=GRID), truth / "case1.nii.gz")
+    made = evaluate(truth, predicted, tmp_path / "out", progress=silent)
+    [sentence] = made.presumed
+    assert "the truth's codes" in sentence
+    assert sentence.endswith("read as 1 pancreas, 2 spleen, 3 left_kidney, 4 right_kidney: case1")
 
 
 def test_an_organ_the_case_does_not_label_is_not_scored(tmp_path, silent):

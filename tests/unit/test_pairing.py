@@ -163,20 +163,35 @@ def test_a_manifest_says_what_codes_mean_where_the_file_does_not(tmp_path):
     pair = pair_of(tmp_path, (1, 2), (2, 1), truth_scheme=scheme)
     masks = read_pair(pair, Reading())
     assert (masks.truth_scheme, masks.predicted_scheme) == (scheme, scheme)
+    assert masks.presumed == ("prediction",)
     nifti.write_mask(Mask(labels=labels_of(1, 2), grid=GRID), pair.truth, scheme=DISK_SCHEME)
     assert read_pair(pair, Reading()).truth_scheme == DISK_SCHEME
 
 
+def test_masks_of_which_nothing_is_said_are_read_in_the_codes_of_the_house_and_known_as_such(tmp_path):
+    pair = pair_of(tmp_path, (1, 2), (2, 1))
+    masks = read_pair(pair, Reading())
+    assert (masks.truth_scheme, masks.predicted_scheme) == (DISK_SCHEME, DISK_SCHEME)
+    assert masks.presumed == ("truth", "prediction")
+    table = CodeTable(organs={1: "spleen", 2: "pancreas"})
+    assert read_pair(pair, Reading(truth_codes=table)).presumed == ("prediction",)
+    assert read_pair(pair, Reading(predicted_codes=table)).presumed == ("truth",)
+    for path in (pair.truth, pair.predicted):
+        nifti.write_mask(Mask(labels=labels_of(1, 2), grid=GRID), path, scheme=DISK_SCHEME)
+    assert read_pair(pair, Reading()).presumed == ()
+
+
 def test_codes_without_a_meaning_are_refused_with_what_to_add(tmp_path):
     pair = pair_of(tmp_path, (1, 2), (1, 6, 5, 7, 9))
-    remedy = r"expected the label codes 0 background, 1 pancreas, .*found code 5-7, 9; .*"
-    with pytest.raises(UserError, match=rf"p\.nii\.gz: {remedy}--predicted-labels.*ignore=5-7,ignore=9$"):
+    codes = r"expected the label codes 0 background, 1 pancreas, 2 spleen, .*found code 5-7, 9"
+    with pytest.raises(UserError, match=rf"p\.nii\.gz: {codes}; say with --predicted-labels what all"):
         read_pair(pair, Reading())
     table = CodeTable(organs={1: "spleen", 2: "pancreas"})
-    with pytest.raises(UserError, match=r"1 spleen, 2 pancreas, found code 5-7, 9; .*--predicted-labels"):
+    complaint = r"1 spleen, 2 pancreas, found code 5-7, 9; .*add ignore=5-7,ignore=9 to --predicted-labels$"
+    with pytest.raises(UserError, match=complaint):
         read_pair(pair, Reading(predicted_codes=table))
     pair = pair_of(tmp_path, (200,), (1,))
-    with pytest.raises(UserError, match=r"t\.nii\.gz: .*code 200; .*--truth-labels.*ignore=200$"):
+    with pytest.raises(UserError, match=r"t\.nii\.gz: .*code 200; say with --truth-labels"):
         read_pair(pair, Reading())
 
 
