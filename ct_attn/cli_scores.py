@@ -11,7 +11,15 @@ from ct_attn.errors import UserError
 from ct_attn.terminal import progress_bar, report_failures, stderr, stdout
 
 if TYPE_CHECKING:
-    from ct_attn.labels import LabelScheme
+    from ct_attn.datasets.source import CodeTable
+
+Labels = Annotated[
+    str,
+    typer.Option(
+        help="What codes of foreign masks mean: pancreas=1,kidney=2,kidney=3,ignore=4-117.",
+        show_default=False,
+    ),
+]
 
 
 def evaluate(
@@ -19,8 +27,8 @@ def evaluate(
     predicted: Annotated[Path, typer.Option(help="A mask, or a folder of masks named like the cases.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the scores and the report.")],
     fold: Annotated[int | None, typer.Option(help="Evaluate this fold of a manifest.")] = None,
-    truth_labels: Annotated[str, typer.Option(help="Codes of foreign masks: pancreas=1,kidney=3.")] = "",
-    predicted_labels: Annotated[str, typer.Option(help="Codes of foreign masks: pancreas=1,kidney=3.")] = "",
+    truth_labels: Labels = "",
+    predicted_labels: Labels = "",
     surface_convention: Annotated[
         Literal["area", "voxel", "contour"],
         typer.Option(help="What surfaces are: area-weighted elements, boundary voxels, contours of slices."),
@@ -62,8 +70,8 @@ def evaluate(
     from ct_attn.tables import summary_table
 
     reading = Reading(
-        truth_scheme=_scheme("--truth-labels", truth_labels),
-        predicted_scheme=_scheme("--predicted-labels", predicted_labels),
+        truth_codes=_codes("--truth-labels", truth_labels),
+        predicted_codes=_codes("--predicted-labels", predicted_labels),
         resample=resample_predictions,
     )
     options = ScoreOptions(surface=SurfaceConvention(surface_convention), count_empty=count_empty)
@@ -90,6 +98,10 @@ def evaluate(
     stdout.print(f"report  {evaluation.report}")
     if evaluation.resampled:
         stderr.print(f"resampled onto the truth's grid: {', '.join(evaluation.resampled)}", markup=False)
+    for sentence in evaluation.presumed:
+        stderr.print(f"note: {sentence}", markup=False)
+    for sentence in evaluation.cut_off:
+        stderr.print(f"warning: {sentence}", markup=False)
     report_failures(evaluation.failures, evaluation.n_cases)
 
 
@@ -117,8 +129,8 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    truth_labels: Annotated[str, typer.Option(help="Codes of foreign masks, as for evaluate.")] = "",
-    predicted_labels: Annotated[str, typer.Option(help="Codes of foreign masks, as for evaluate.")] = "",
+    truth_labels: Labels = "",
+    predicted_labels: Labels = "",
 ) -> None:
     """Set evaluations of the same cases side by side, with statistics and pictures."""
     from ct_attn.compare import compare as run
@@ -127,8 +139,8 @@ def compare(
     from ct_attn.tables import comparison_tables
 
     reading = Reading(
-        truth_scheme=_scheme("--truth-labels", truth_labels),
-        predicted_scheme=_scheme("--predicted-labels", predicted_labels),
+        truth_codes=_codes("--truth-labels", truth_labels),
+        predicted_codes=_codes("--predicted-labels", predicted_labels),
         resample=True,
     )
     picturing = Picturing(
@@ -158,16 +170,19 @@ def _folders(options: list[str]) -> dict[str, Path]:
     return found
 
 
-def _scheme(option: str, text: str) -> LabelScheme | None:
-    """The label scheme in ``pancreas=1,kidney=3``, or None for no text."""
-    from ct_attn.labels import LabelScheme
+def _codes(option: str, text: str) -> CodeTable | None:
+    """The table in ``pancreas=1,kidney=3,ignore=4-6``, or None for no text."""
+    from ct_attn.datasets.folder import parse_code_table
+    from ct_attn.datasets.source import NAMES
 
     if not text:
         return None
     try:
-        pairs = dict(part.split("=") for part in text.split(","))
-        return LabelScheme.from_names({name.strip(): int(code) for name, code in pairs.items()})
+        return parse_code_table(text, NAMES)
     except ValueError as error:
         raise UserError(
-            f"{option} {text}", expected="organ=code,organ=code", found=str(error), remedy="mend the option"
+            f"{option} {text}",
+            expected="organ=code,organ=code",
+            found=str(error),
+            remedy="name these organs' codes, and with ignore=CODE or ignore=CODE-CODE all others",
         ) from error

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
 
 from rich.progress import Progress
 
@@ -23,10 +18,11 @@ from ct_attn.illustrate import (
     require_scans,
     sketches,
 )
+from ct_attn.labels import DISK_SCHEME
 from ct_attn.metrics.scores import CaseScore, ScoreOptions, score_case
 from ct_attn.metrics.slices import SliceCounts, count_slices
 from ct_attn.metrics.statistics import OrganSummary, summarize
-from ct_attn.pairing import Pair, PairedMasks, Reading, find_pairs, read_pair
+from ct_attn.pairing import Overlap, Pair, PairedMasks, Reading, find_pairs, read_pair
 from ct_attn.report.page import Illustration, write_report
 from ct_attn.report.score_files import (
     ScoreSettings,
@@ -34,11 +30,12 @@ from ct_attn.report.score_files import (
     write_scores_json,
     write_slices_csv,
 )
+from ct_attn.workers import in_order
 
 __all__ = ["Evaluation", "Reading", "Showing", "evaluate"]
 
-_Work = TypeVar("_Work")
-_Outcome = TypeVar("_Outcome")
+#: A resampled prediction that shares less of the organs with the truth's grid is spoken of.
+_LEAST_SHARED = 0.99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +44,8 @@ class Evaluation:
 
     ``n_cases``: with those that failed. ``failures``: why a case could not be scored, or
     not be drawn. ``resampled``: the cases whose prediction was brought onto the truth's grid.
+    ``cut_off``: a sentence for each of them that lost organs by it, or could not have all.
+    ``presumed``: sentences on masks of whose codes nothing was said.
     ``slices_csv``, ``pictures`` (a folder): None where they were not asked for.
     """
 
@@ -60,6 +59,8 @@ class Evaluation:
     pictures: Path | None = None
     failures: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
+    cut_off: tuple[str, ...] = ()
+    presumed: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -80,8 +81,8 @@ def evaluate(
 
     ``truth`` is a mask, a folder of masks or a manifest (its test cases, or the cases
     of ``fold``); ``predicted`` is a mask or a folder of masks named like the cases.
-    Codes mean what the files say, unless the schemes are given; a prediction that
-    doesn't say is read in the truth's codes. Where the scans are known (from a manifest),
+    Codes mean what ``reading`` says, else the files, else the manifest; a prediction of
+    which nothing is said is read in the truth's codes. Where the scans are known (from a manifest),
     the report shows some cases, as ``showing`` says, and ``pictures/CASE.png`` each of them
     where it says so. ``per_slice``: ``slices.csv`` holds the
     scores of every axial slice; without, one of an earlier evaluation is removed, as it would
@@ -100,7 +101,7 @@ def evaluate(
     jobs = [_Job(pair=pair, reading=reading, options=options, per_slice=per_slice) for pair in pairs]
     task = progress.add_task("evaluating", total=len(jobs))
     results, failures = [], {}
-    with _in_order(_carry_out, jobs, workers) as outcomes:
+    with in_order(_carry_out, jobs, workers=workers) as outcomes:
         for job, outcome in zip(jobs, outcomes, strict=True):
             if isinstance(outcome, UserError):
                 failures[job.pair.case_id] = outcome
@@ -113,7 +114,7 @@ def evaluate(
     to_draw = sketches(pairs, scores, reading, showing)
     illustrations, not_drawn = [], {}
     task = progress.add_task("drawing", total=len(to_draw)) if to_draw else task
-    with _in_order(illustrate, to_draw, workers) as drawings:
+    with in_order(illustrate, to_draw, workers=workers) as drawings:
         for sketch, drawing in zip(to_draw, drawings, strict=True):
             if isinstance(drawing, UserError):
                 not_drawn[sketch.pair.case_id] = drawing
@@ -140,7 +141,7 @@ def _draw_side_by_side(
     """Write ``folder/CASE.png`` of every case as it is drawn; why some could not be, by case."""
     not_drawn = {}
     task = progress.add_task("drawing side by side", total=len(jobs))
-    with _in_order(draw_side_by_side, jobs, workers) as drawings:
+    with in_order(draw_side_by_side, jobs, workers=workers) as drawings:
         for job, drawing in zip(jobs, drawings, strict=True):
             file = folder / f"{job.pair.case_id}.png"
             if isinstance(drawing, UserError):
@@ -177,7 +178,8 @@ class _Result:
     case_id: str
     scores: list[CaseScore]
     slices: SliceCounts | None
-    resampled: bool
+    overlap: Overlap | None
+    presumed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,27 +192,6 @@ class _Shown:
     pictures: Path | None
 
 
-@contextmanager
-def _in_order(
-    function: Callable[[_Work], _Outcome], jobs: Sequence[_Work], workers: int
-) -> Iterator[Iterator[_Outcome]]:
-    """What ``function`` makes of ``jobs``, in their order, by this process or by ``workers`` others."""
-    if min(workers, len(jobs)) < 2:
-        yield map(function, jobs)
-        return
-    # Spawned, not forked: a forked child of a process that has used torch can hang.
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-        try:
-            yield pool.map(function, jobs)
-        except BrokenProcessPool as error:
-            raise UserError(
-                "ct-attn evaluate",
-                expected=f"{workers} workers to the end",
-                found="one that was killed, as happens when memory runs out",
-                remedy="give fewer --workers",
-            ) from error
-
-
 def _carry_out(job: _Job) -> _Result | UserError:
     """Errors are handed back, not raised, so that the other cases go on."""
     try:
@@ -219,7 +200,8 @@ def _carry_out(job: _Job) -> _Result | UserError:
             case_id=job.pair.case_id,
             scores=_score(job.pair, masks, job.options),
             slices=_count(job.pair, masks) if job.per_slice else None,
-            resampled=masks.resampled,
+            overlap=masks.overlap,
+            presumed=masks.presumed,
         )
     except UserError as error:
         return error
@@ -270,7 +252,7 @@ def _write(
     settings = ScoreSettings(
         surface_convention=options.surface,
         count_empty=options.count_empty,
-        resampled=tuple(result.case_id for result in results if result.resampled),
+        resampled=tuple(result.case_id for result in results if result.overlap is not None),
         failed=tuple(failures),
     )
     evaluation = Evaluation(
@@ -284,6 +266,8 @@ def _write(
         n_cases=len(results) + len(failures),
         failures=tuple(f"{case_id}: {error}" for case_id, error in (failures | shown.not_drawn).items()),
         resampled=settings.resampled,
+        cut_off=tuple(sentence for result in results for sentence in _cut_off(result)),
+        presumed=tuple(_presumed(results)),
     )
     write_scores_csv(evaluation.scores_csv, scores)
     write_scores_json(evaluation.scores_json, scores, summaries, settings)
@@ -299,7 +283,10 @@ def _write(
         scores=scores,
         summaries=summaries,
         illustrations=shown.illustrations,
-        notes=_notes(settings, shown),
+        notes=[
+            *_notes(settings, shown),
+            *(f"{sentence}." for sentence in (*evaluation.presumed, *evaluation.cut_off)),
+        ],
     )
     return evaluation
 
@@ -320,3 +307,27 @@ def _notes(settings: ScoreSettings, shown: _Shown) -> list[str]:
     if not shown.scans_known:
         notes.append("No pictures: the scans are known only when --truth is a manifest.")
     return notes
+
+
+def _cut_off(result: _Result) -> list[str]:
+    """What of one case's organs lies where the other mask's grid doesn't reach."""
+    overlap = result.overlap
+    if overlap is None:
+        return []
+    shares = (
+        (overlap.of_truth, "the true organs lie outside the prediction's grid, so count as missed"),
+        (overlap.of_predicted, "the predicted organs lie outside the truth's grid, so don't count"),
+    )
+    return [f"{result.case_id}: {1 - share:.0%} of {what}" for share, what in shares if share < _LEAST_SHARED]
+
+
+def _presumed(results: Sequence[_Result]) -> list[str]:
+    """Whose codes nobody said, and what they were taken for."""
+    usual = ", ".join(f"{code} {name}" for name, code in DISK_SCHEME.codes.items())
+    sentences = []
+    for mask, read in (("truth", f"as {usual}"), ("prediction", "like the truth's")):
+        cases = [result.case_id for result in results if mask in result.presumed]
+        if cases:
+            which = "all cases" if len(cases) == len(results) else ", ".join(cases)
+            sentences.append(f"Nothing says what the {mask}'s codes mean; they were read {read}: {which}")
+    return sentences

@@ -2,52 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from ct_attn.datasets.source import CodeTable, ranges
 from ct_attn.errors import UserError
 from ct_attn.labels import DISK_SCHEME, ORGANS, LabelScheme, comparable_structures, recode
 from ct_attn.manifest import Case, choose_fold, read_manifest
-from ct_attn.regrid import nearest_on
-from ct_attn.scan_io import nifti
-from ct_attn.scan_io.nifti import require_known_codes
+from ct_attn.regrid import nearest_on, share_inside
+from ct_attn.scan_io.mask import find_masks, mask_stem, read_mask
 from ct_attn.volume import Mask, require_same_grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """The files of one case; ``image`` is the scan to draw, when known."""
+    """The files of one case; ``image`` is the scan to draw, when known.
+
+    ``truth_scheme``: what the manifest says of the codes of ``truth``, where there is one.
+    """
 
     case_id: str
     truth: Path
     predicted: Path
     image: Path | None = None
     labelled_organs: tuple[str, ...] = ORGANS
+    truth_scheme: LabelScheme | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """How masks are read: what their codes mean, and whether their grids may differ.
 
-    ``resample``: a prediction on another grid is brought onto the truth's by nearest
-    neighbour, where it is refused otherwise.
+    The tables go before what files say of their codes. ``resample``: a prediction on
+    another grid is brought onto the truth's by nearest neighbour, where it is refused
+    otherwise.
     """
 
-    truth_scheme: LabelScheme | None = None
-    predicted_scheme: LabelScheme | None = None
+    truth_codes: CodeTable | None = None
+    predicted_codes: CodeTable | None = None
     resample: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlap:
+    """The shares of the true organs inside the prediction's grid, of the predicted inside the truth's."""
+
+    of_truth: float
+    of_predicted: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PairedMasks:
-    """Both masks of a pair on one grid, and what their codes mean."""
+    """Both masks of a pair on one grid, and what their codes mean.
+
+    ``overlap`` says of a prediction that was resampled how far its grid and the truth's
+    share the organs; None for one that was on the truth's grid. ``presumed``: the masks of
+    whose codes neither the user, nor the file, nor a manifest said anything.
+    """
 
     truth: Mask
     predicted: Mask
     truth_scheme: LabelScheme
     predicted_scheme: LabelScheme
-    resampled: bool
+    overlap: Overlap | None = None
+    presumed: tuple[Literal["truth", "prediction"], ...] = ()
 
     def in_shared_codes(self) -> tuple[Mask, Mask, LabelScheme]:
         """Truth and prediction in the codes of the structures that can be compared, and those."""
@@ -61,27 +81,66 @@ class PairedMasks:
 def read_pair(pair: Pair, reading: Reading) -> PairedMasks:
     """Both masks of ``pair``.
 
-    Codes mean what the files say, unless ``reading`` says it; a prediction that doesn't
-    say is read in the truth's codes. Raises :class:`UserError` for files that cannot be
-    read, different grids (unless the prediction may be resampled) and unknown codes.
+    Codes mean what ``reading`` says, else what the files say, else what ``pair`` says. A truth
+    of which nothing is said is presumed to be in the codes of ``DISK_SCHEME``, a prediction in
+    the truth's. Raises :class:`UserError` for files that cannot be read, different grids
+    (unless the prediction may be resampled) and unknown codes.
     """
-    truth, stated = nifti.read_mask(pair.truth)
-    truth_scheme = reading.truth_scheme or stated or DISK_SCHEME
-    predicted, stated = nifti.read_mask(pair.predicted)
-    predicted_scheme = reading.predicted_scheme or stated or truth_scheme
+    truth, stated = read_mask(pair.truth)
+    said_of_truth = reading.truth_codes or stated or pair.truth_scheme
+    truth_meaning = said_of_truth or DISK_SCHEME
+    predicted, stated = read_mask(pair.predicted)
+    said_of_predicted = reading.predicted_codes or stated
+    predicted_meaning = said_of_predicted or truth_meaning
     resample = reading.resample and not predicted.grid.is_same_as(truth.grid)
+    if not resample:
+        require_same_grid(predicted.grid, truth.grid, subject=str(pair.predicted), than=str(pair.truth))
+    truth, truth_scheme = _understood(truth, truth_meaning, pair.truth, "--truth-labels")
+    predicted, predicted_scheme = _understood(
+        predicted, predicted_meaning, pair.predicted, "--predicted-labels"
+    )
+    presumed: list[Literal["truth", "prediction"]] = [] if said_of_truth else ["truth"]
+    if not said_of_predicted:
+        presumed.append("prediction")
+    overlap = None
     if resample:
+        overlap = Overlap(
+            of_truth=share_inside(truth, predicted.grid), of_predicted=share_inside(predicted, truth.grid)
+        )
         predicted = nearest_on(predicted, truth.grid)
-    require_same_grid(predicted.grid, truth.grid, subject=str(pair.predicted), than=str(pair.truth))
-    require_known_codes(truth, truth_scheme, pair.truth)
-    require_known_codes(predicted, predicted_scheme, pair.predicted)
     return PairedMasks(
         truth=truth,
         predicted=predicted,
         truth_scheme=truth_scheme,
         predicted_scheme=predicted_scheme,
-        resampled=resample,
+        overlap=overlap,
+        presumed=tuple(presumed),
     )
+
+
+def _understood(
+    mask: Mask, meaning: CodeTable | LabelScheme, path: Path, option: str
+) -> tuple[Mask, LabelScheme]:
+    """``mask``, read from ``path``, in codes of a scheme, and that scheme; no code may lack a meaning."""
+    if isinstance(meaning, CodeTable):
+        known, strangers = meaning.known, meaning.strangers(mask.labels)
+        rest = ranges(strangers).replace(", ", ",ignore=")
+        remedy = f"for codes of no organ here, add ignore={rest} to {option}"
+    else:
+        known = {code: name for name, code in meaning.codes.items()}
+        strangers = meaning.unknown_codes(mask.labels)
+        remedy = f"say with {option} what all its codes mean, ignore=CODE for those of no organ here"
+    if strangers:
+        names = ", ".join(f"{code} {name}" for code, name in known.items())
+        raise UserError(
+            path,
+            expected=f"the label codes 0 background, {names}",
+            found=f"code {ranges(strangers)}",
+            remedy=remedy,
+        )
+    if isinstance(meaning, LabelScheme):
+        return mask, meaning
+    return Mask(labels=meaning.recoded(mask.labels, meaning.scheme), grid=mask.grid), meaning.scheme
 
 
 def find_pairs(truth: Path, predicted: Path, *, fold: int | None = None) -> list[Pair]:
@@ -89,16 +148,16 @@ def find_pairs(truth: Path, predicted: Path, *, fold: int | None = None) -> list
     if truth.suffix == ".json":
         return _pairs_of_manifest(truth, predicted, fold)
     if truth.is_dir():
-        truths = {nifti.stem(path): path for path in _masks_in(truth)}
-        found = _match(set(truths), predicted, subject=truth)
+        truths = find_masks(truth)
+        found = _match(truths, predicted, subject=truth)
         return [
             Pair(case_id=case_id, truth=truths[case_id], predicted=found[case_id])
             for case_id in sorted(truths)
         ]
+    case_id = mask_stem(truth)
     if predicted.is_dir():
-        found = _match({nifti.stem(truth)}, predicted, subject=truth)
-        predicted = found[nifti.stem(truth)]
-    return [Pair(case_id=nifti.stem(truth), truth=truth, predicted=predicted)]
+        predicted = _match({case_id: truth}, predicted, subject=truth)[case_id]
+    return [Pair(case_id=case_id, truth=truth, predicted=predicted)]
 
 
 def _pairs_of_manifest(path: Path, predicted: Path, fold: int | None) -> list[Pair]:
@@ -108,28 +167,23 @@ def _pairs_of_manifest(path: Path, predicted: Path, fold: int | None) -> list[Pa
         raise UserError(
             path, expected="test cases", found="none", remedy="name the fold to evaluate with --fold"
         )
-    found = _match({case.case_id for case in cases}, predicted, subject=path)
+    truths = {case.case_id: path.parent / case.label for case in cases}
+    found = _match(truths, predicted, subject=path)
     return [
         Pair(
             case_id=case.case_id,
-            truth=path.parent / case.label,
+            truth=truths[case.case_id],
             predicted=found[case.case_id],
             image=path.parent / case.image,
             labelled_organs=case.labelled_organs,
+            truth_scheme=manifest.label_scheme,
         )
         for case in cases
     ]
 
 
-def _masks_in(folder: Path) -> list[Path]:
-    masks = sorted(path for path in folder.iterdir() if nifti.has_nifti_name(path) and path.name[0] != ".")
-    if not masks:
-        raise UserError(folder, expected="NIfTI masks", found="none", remedy="check the path")
-    return masks
-
-
-def _match(case_ids: Collection[str], predicted: Path, *, subject: Path) -> dict[str, Path]:
-    """The prediction of every case: each must be there, and no other."""
+def _match(truths: Mapping[str, Path], predicted: Path, *, subject: Path) -> dict[str, Path]:
+    """The prediction of every case of ``truths``, by case id: each must be there, and no other."""
     if not predicted.is_dir():
         raise UserError(
             predicted,
@@ -137,17 +191,23 @@ def _match(case_ids: Collection[str], predicted: Path, *, subject: Path) -> dict
             found="none",
             remedy=f"predict the cases of {subject}",
         )
-    found = {nifti.stem(path): path for path in _masks_in(predicted)}
-    missing, extra = sorted(set(case_ids) - set(found)), sorted(set(found) - set(case_ids))
+    found = find_masks(predicted)
+    missing = [_name_of(case_id, truths[case_id]) for case_id in sorted(set(truths) - set(found))]
+    extra = [found[stem].name for stem in sorted(set(found) - set(truths))]
     if missing or extra:
         raise UserError(
             predicted,
-            expected=f"one mask for each of the {len(case_ids)} cases of {subject}",
+            expected=f"one mask for each of the {len(truths)} cases of {subject}",
             found="; ".join(
                 f"{what} {', '.join(names)}"
-                for what, names in (("without", missing), ("in addition", extra))
+                for what, names in (("none for", missing), ("in addition", extra))
                 if names
             ),
             remedy="predict what is missing, move away what is too much",
         )
     return found
+
+
+def _name_of(case_id: str, truth: Path) -> str:
+    """The true mask's file, and the case id that the prediction must be named by where that differs."""
+    return truth.name if mask_stem(truth) == case_id else f"{case_id} ({truth.name})"

@@ -36,5 +36,20 @@ def nearest_on(mask: Mask, grid: Grid, beyond: Literal["background", "border"] =
     return Mask(labels=labels, grid=grid)
 
 
+def share_inside(mask: Mask, grid: Grid) -> float:
+    """The share of the voxels with a code in ``mask`` that lie in a voxel of ``grid``.
+
+    1 where there are none. What lies outside is lost when ``mask`` is brought onto ``grid``.
+    """
+    to_grid = np.linalg.inv(grid.affine) @ mask.grid.affine
+    n_inside, n_all = 0, 0
+    for k in range(mask.grid.shape[2]):  # slab by slab, as in nearest_on
+        i, j = np.nonzero(mask.labels[:, :, k])
+        places = np.stack([_round(a * i + b * j + (c * k + d)) for a, b, c, d in to_grid[:3]])
+        inside = ((places >= 0) & (places < np.array(grid.shape)[:, None])).all(axis=0)
+        n_inside, n_all = n_inside + int(inside.sum()), n_all + inside.size
+    return n_inside / n_all if n_all else 1.0
+
+
 def _round(places: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.floor(places + (0.5 + _ROUNDING_VOXELS)).astype(np.intp)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
@@ -31,20 +32,40 @@ def run_in_processes(
         for item in items:
             yield item, function(item)
         return
-    # Spawned, not forked: a forked child of a process that runs threads can hang.
-    pool = ProcessPoolExecutor(
-        max_workers=min(jobs, len(items)), mp_context=get_context("spawn"), initializer=_start_worker
-    )
-    try:
+    remedy = "run the command again with fewer --jobs; what is done is kept"
+    with _pool(min(jobs, len(items)), remedy=remedy) as pool:
         waiting = {pool.submit(function, item): item for item in items}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
+
+
+@contextmanager
+def in_order(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int
+) -> Iterator[Iterator[Result]]:
+    """What ``function`` makes of ``items``, in their order; all else as in :func:`run_in_processes`.
+
+    A context, so that whatever stops the one who reads the results stops the work, too.
+    """
+    if workers == 1 or len(items) < 2:
+        yield map(function, items)
+        return
+    with _pool(min(workers, len(items)), remedy="give fewer --workers") as pool:
+        yield pool.map(function, items)
+
+
+@contextmanager
+def _pool(jobs: int, *, remedy: str) -> Iterator[ProcessPoolExecutor]:
+    # Spawned, not forked: a forked child of a process that runs threads can hang.
+    pool = ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn"), initializer=_start_worker)
+    try:
+        yield pool
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process",
             expected=f"{jobs} processes that finish their work",
             found="one that was killed, most likely for want of memory",
-            remedy="run the command again with fewer --jobs; what is done is kept",
+            remedy=remedy,
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

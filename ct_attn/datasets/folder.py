@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,29 +17,44 @@ from ct_attn.datasets.source import (
     require_folder,
 )
 from ct_attn.errors import UserError
+from ct_attn.labels import ORGANS
 from ct_attn.scan_io.scan import find_scans
 
 _IGNORED = "ignore"
 _UNFIT_NAME = "expected a name of letters, digits, dot, dash and underscore; rename its files"
 
 
-def parse_code_table(text: str) -> CodeTable:
-    """The table in ``pancreas=1,spleen=3,ignore=7``; an organ may have several codes.
+def parse_code_table(text: str, names: Collection[str] = ORGANS) -> CodeTable:
+    """The table in ``pancreas=1,spleen=3,ignore=7-9``; an organ may have several codes.
 
-    Raises ``ValueError`` when it can't be read that way.
+    Raises ``ValueError`` when it can't be read that way, or an organ is none of ``names``.
     """
     organs: dict[int, str] = {}
     ignored: dict[int, str] = {}
     for part in text.split(","):
-        name, sign, code = (piece.strip() for piece in part.partition("="))
-        if not sign or not code.isdigit():
+        name, sign, codes = (piece.strip() for piece in part.partition("="))
+        if not sign:
             raise ValueError(f"{part.strip() or 'nothing'} is not organ=code")
-        if int(code) in organs or int(code) in ignored:
-            raise ValueError(f"code {code} stands twice")
-        (ignored if name == _IGNORED else organs)[int(code)] = name
+        if name not in (*names, _IGNORED):
+            raise ValueError(f"unknown organ {name}; known are {', '.join(names)}")
+        for code in _parse_codes(codes, part.strip()):
+            if code in organs or code in ignored:
+                raise ValueError(f"code {code} stands twice")
+            (ignored if name == _IGNORED else organs)[code] = name
     if not organs:
         raise ValueError("no organ")
     return CodeTable(organs=organs, ignored=ignored)
+
+
+def _parse_codes(text: str, part: str) -> range:
+    """The codes in ``7``, or in ``7-9``, of which both ends count."""
+    first, dash, last = (piece.strip() for piece in text.partition("-"))
+    if not (first.isdecimal() and (last.isdecimal() if dash else True)):
+        raise ValueError(f"{part} is not organ=code")
+    codes = range(int(first), int(last or first) + 1)
+    if not codes or codes[0] < 1 or codes[-1] > 255:
+        raise ValueError(f"codes are 1 to 255, the lower one first, got {text}")
+    return codes
 
 
 def find_folder(

@@ -11,29 +11,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_attn.errors import UserError
-from ct_attn.labels import DISK_SCHEME, ORGANS
+from ct_attn.labels import DISK_SCHEME, KIDNEYS, ORGANS, LabelScheme
 from ct_attn.scan_io import nifti
 
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_BOTH_SIDES = "kidney"
+
+#: What a foreign code may mean: an organ, or both kidneys.
+NAMES = (*ORGANS, _BOTH_SIDES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeTable:
     """What the codes of foreign label files mean.
 
-    ``organs``: code -> organ; several codes may mean one organ (pancreas and its
-    tumour). ``ignored``: codes of structures that nothing is predicted for. Any other
-    code but 0 is refused. Raises ``ValueError`` for an unknown organ or a code that is
-    not 1 to 255 or stands in both.
+    ``organs``: code -> organ, or ``kidney`` where both sides have one code; several codes
+    may mean one organ (pancreas and its tumour). ``ignored``: codes of structures that
+    nothing is predicted for. Any other code but 0 is unknown. Raises ``ValueError`` for an
+    unknown organ, ``kidney`` beside one of its sides, or a code that is not 1 to 255 or
+    stands in both.
     """
 
     organs: Mapping[int, str]
     ignored: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.organs.values()) - set(ORGANS))
+        names = set(self.organs.values())
+        unknown = sorted(names - set(NAMES))
         if unknown:
-            raise ValueError(f"unknown organ {', '.join(unknown)}; known are {', '.join(ORGANS)}")
+            raise ValueError(f"unknown organ {', '.join(unknown)}; known are {', '.join(NAMES)}")
+        if _BOTH_SIDES in names and names & set(KIDNEYS):
+            raise ValueError(f"{_BOTH_SIDES} beside {', '.join(sorted(names & set(KIDNEYS)))}")
         codes = [*self.organs, *self.ignored]
         if len(set(codes)) != len(codes) or not all(1 <= code <= 255 for code in codes):
             raise ValueError(f"codes are 1 to 255, each once, got {', '.join(map(str, codes))}")
@@ -41,36 +49,57 @@ class CodeTable:
     @property
     def labelled_organs(self) -> tuple[str, ...]:
         """The organs that the label files were made for, in the order of ``ORGANS``."""
-        return tuple(organ for organ in ORGANS if organ in self.organs.values())
+        organs = {organ for structure in self.scheme.structures for organ in structure.organs}
+        return tuple(organ for organ in ORGANS if organ in organs)
 
-    def to_disk_codes(self, labels: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
-        """``labels``, read from ``path``, in the codes of ``DISK_SCHEME``.
+    @property
+    def scheme(self) -> LabelScheme:
+        """What the table names, each by one code: 1, 2, ... in the order of ``NAMES``."""
+        names = [name for name in NAMES if name in self.organs.values()]
+        return LabelScheme.from_names({name: code for code, name in enumerate(names, start=1)})
 
-        Raises :class:`UserError` when a code occurs that the table does not know.
-        """
+    @property
+    def known(self) -> Mapping[int, str]:
+        """Every code of the table and what it means, ignored ones too, by rising code."""
+        return dict(sorted({**self.organs, **self.ignored}.items()))
+
+    def strangers(self, labels: NDArray[np.uint8]) -> list[int]:
+        """The codes that occur in ``labels`` [I, J, K] and that the table doesn't know."""
         present = np.zeros(256, dtype=bool)
         for plane in np.moveaxis(labels, -1, 0):  # numpy makes 8 bytes of every index: a slice at a time
             present[np.unique(plane)] = True
-        strangers = [code for code in np.flatnonzero(present) if code and code not in self._known]
+        present[[0, *self.known]] = False
+        return [int(code) for code in np.flatnonzero(present)]
+
+    def recoded(self, labels: NDArray[np.uint8], target: LabelScheme) -> NDArray[np.uint8]:
+        """``labels`` [I, J, K] in the codes that ``target`` has for the names of the table.
+
+        Other codes become background.
+        """
+        table = np.zeros(256, dtype=np.uint8)
+        for code, name in self.organs.items():
+            table[code] = target.codes[name]
+        recoded = np.empty_like(labels)
+        for index in range(labels.shape[-1]):
+            recoded[..., index] = table[labels[..., index]]
+        return recoded
+
+    def to_disk_codes(self, labels: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+        """``labels``, read from ``path``, in the codes of ``DISK_SCHEME``, which tells sides apart.
+
+        Raises :class:`UserError` when a code occurs that the table does not know, and
+        ``KeyError`` for a table that has both kidneys in one.
+        """
+        strangers = self.strangers(labels)
         if strangers:
-            known = ", ".join(f"{code} {name}" for code, name in sorted(self._known.items()))
+            known = ", ".join(f"{code} {name}" for code, name in self.known.items())
             raise UserError(
                 path,
                 expected=f"the label codes 0 background, {known}",
                 found=f"code {', '.join(map(str, strangers))}",
                 remedy="check which data set it is from, or mend the file",
             )
-        table = np.zeros(256, dtype=np.uint8)
-        for code, organ in self.organs.items():
-            table[code] = DISK_SCHEME.codes[organ]
-        recoded = np.empty_like(labels)
-        for index in range(labels.shape[-1]):
-            recoded[..., index] = table[labels[..., index]]
-        return recoded
-
-    @property
-    def _known(self) -> dict[int, str]:
-        return {**self.organs, **self.ignored}
+        return self.recoded(labels, DISK_SCHEME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,13 +101,17 @@ def read_mask(path: Path) -> tuple[Mask, LabelScheme | None]:
         start = 0
         for block in read_blocks(stream, labels.size, head.dtype):
             codes = labels[start : start + block.size]
-            _fill_codes(codes, scaled(block, head.slope, head.intercept), path)
+            fill_codes(codes, scaled(block, head.slope, head.intercept), path)
             start += block.size
         scheme = _read_scheme(head)
     return Mask(labels=labels.reshape(head.grid.shape, order="F"), grid=head.grid), scheme
 
 
-def _fill_codes(codes: NDArray[np.uint8], values: NDArray[Any], path: Path) -> None:
+def fill_codes(codes: NDArray[np.uint8], values: NDArray[Any], path: Path) -> None:
+    """Put ``values``, read from ``path``, into ``codes`` of the same shape.
+
+    Raises :class:`UserError` when one is not a whole number from 0 to 255.
+    """
     with np.errstate(invalid="ignore"):
         codes[:] = values.astype(np.uint8, casting="unsafe")
     if not np.array_equal(codes, values):

@@ -12,8 +12,10 @@ from matplotlib.image import imread
 from ct_attn.labels import DISK_SCHEME
 from ct_attn.manifest import read_manifest
 from ct_attn.scan_io import nifti
-from ct_attn.volume import Grid, Mask
+from ct_attn.volume import Grid, Mask, Volume
+from tests.command import ct_attn as here
 from tests.integration.test_command_line import assert_refused, ct_attn, succeed
+from tests.unit.scan_io.mha_nrrd_files import write_mha
 
 GRID = Grid(shape=(30, 26, 20), affine=np.diag([1.5, 1.5, 3.0, 1.0]))
 N_CASES = 4
@@ -94,6 +96,118 @@ def test_masks_on_another_grid_are_resampled_only_when_asked_and_aloud(masks):
     done = evaluate(masks, "good", "out", "--resample-predictions")
     assert done.returncode == 0
     assert "resampled onto the truth's grid: case1" in done.stderr
+
+
+def total_segmentator_like(folder):
+    """A truth of this package, and the same organs in TotalSegmentator's codes among others of its own.
+
+    A cyst counts as kidney there, and the prediction says nothing of its codes.
+    """
+    codes = {"spleen": 1, "right_kidney": 2, "left_kidney": 3, "pancreas": 7}
+    others = {"liver": 5, "aorta": 52, "kidney_cyst_left": 23, "costal_cartilages": 117}
+    truth = np.zeros(GRID.shape, dtype=np.uint8)
+    predicted = np.zeros(GRID.shape, dtype=np.uint8)
+    for place, organ in enumerate(codes):
+        box = (slice(2 + 6 * place, 6 + 6 * place), slice(3, 12), slice(3, 15))
+        truth[box], predicted[box] = DISK_SCHEME.codes[organ], codes[organ]
+    for place, code in enumerate(others.values()):
+        predicted[2 + 6 * place : 6 + 6 * place, 16:20, 3:15] = code
+    cyst = (slice(14, 18), slice(3, 5), slice(3, 15))  # in the left kidney
+    predicted[cyst] = others["kidney_cyst_left"]
+    nifti.write_mask(Mask(labels=truth, grid=GRID), folder / "truth" / "a.nii.gz", scheme=DISK_SCHEME)
+    hu = predicted.astype(np.int16)
+    nifti.write_volume(Volume(hu=hu, grid=GRID), folder / "predicted" / "a.nii.gz")
+    return "spleen=1,right_kidney=2,left_kidney=3,left_kidney=23,pancreas=7"
+
+
+def scores_in(folder):
+    with (folder / "scores.csv").open() as file:
+        return {row["organ"]: row for row in csv.DictReader(file)}
+
+
+def test_a_label_map_with_many_other_organs_is_scored_when_its_codes_are_named(tmp_path):
+    organs = total_segmentator_like(tmp_path)
+    command = ("evaluate", "--truth", tmp_path / "truth", "--predicted", tmp_path / "predicted")
+    labels = f"{organs},ignore=4-6,ignore=8-22,ignore=24-117"
+    done = here(*command, "-o", tmp_path / "out", "--predicted-labels", labels)
+    assert done.returncode == 0, done.stderr
+    scores = scores_in(tmp_path / "out")
+    assert set(scores) == set(DISK_SCHEME.codes)
+    assert {row["dsc"] for organ, row in scores.items() if organ != "left_kidney"} == {"1"}
+    assert float(scores["left_kidney"]["recall"]) == 1  # with its cyst
+    unnamed = here(*command, "-o", tmp_path / "other", "--predicted-labels", organs)
+    assert_refused(
+        unnamed, "a.nii.gz", "found code 5, 52, 117", "--predicted-labels", "ignore=5,ignore=52,ignore=117"
+    )
+    unsaid = here(*command, "-o", tmp_path / "other")
+    assert_refused(unsaid, "a.nii.gz", "say with --predicted-labels what all its codes mean")
+    assert not (tmp_path / "other").exists()
+
+
+def test_both_sides_may_lie_in_foreign_codes(tmp_path):
+    organs = total_segmentator_like(tmp_path)
+    shutil.copy(tmp_path / "predicted" / "a.nii.gz", tmp_path / "truth" / "a.nii.gz")
+    command = ("evaluate", "--truth", tmp_path / "truth", "--predicted", tmp_path / "predicted")
+    truth = "kidney=2,kidney=3,kidney=23,spleen=1,ignore=4-22,ignore=24-255"
+    predicted = f"{organs},ignore=4-6,ignore=8-22,ignore=24-117"
+    done = here(*command, "-o", tmp_path / "out", "--truth-labels", truth, "--predicted-labels", predicted)
+    assert done.returncode == 0, done.stderr
+    assert {organ: row["dsc"] for organ, row in scores_in(tmp_path / "out").items()} == {
+        "spleen": "1",
+        "kidney": "1",
+    }
+    again = here(*command, "-o", tmp_path / "again", "--truth-labels", truth)  # the prediction's codes, too
+    assert again.returncode == 0, again.stderr
+    note = "note: Nothing says what the prediction's codes mean; they were read like the truth's: all cases"
+    assert note in again.stderr
+    assert "note:" not in done.stderr
+    assert (tmp_path / "again" / "scores.csv").read_bytes() == (tmp_path / "out" / "scores.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("labels", "complaint"),
+    [
+        ("liver=5", "unknown organ liver; known are pancreas, spleen, left_kidney, right_kidney, kidney"),
+        ("kidney=3,spleen=3", "code 3 stands twice"),
+        ("kidney=3,left_kidney=4", "kidney beside left_kidney"),
+        ("kidney", "kidney is not organ=code"),
+        ("ignore=1-9", "no organ"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--truth-labels", "--predicted-labels"])
+def test_codes_that_contradict_themselves_are_refused_with_the_remedy(tmp_path, option, labels, complaint):
+    done = here(
+        "evaluate", "--truth", tmp_path, "--predicted", tmp_path, "-o", tmp_path / "out", option, labels
+    )
+    assert_refused(done, f"{option} {labels}", complaint, "with ignore=CODE or ignore=CODE-CODE all others")
+
+
+def test_masks_of_other_formats_are_scored_and_twins_refused(masks):
+    for case in range(N_CASES):
+        path = masks / "good" / f"case{case}.nii.gz"
+        labels = nifti.read_mask(path)[0].labels
+        path.unlink()
+        write_mha(path.with_name(f"case{case}.mha"), labels, GRID, packed=True)
+    done = here("evaluate", "--truth", masks / "truth", "--predicted", masks / "good", "-o", masks / "out")
+    assert done.returncode == 0, done.stderr
+    assert scores_in(masks / "out")["spleen"]["dsc"] == "0.9"  # of the last case, shifted by one
+    write(masks / "good" / "case2.nii.gz", 0)
+    done = here("evaluate", "--truth", masks / "truth", "--predicted", masks / "good", "-o", masks / "other")
+    assert_refused(done, str(masks / "good"), "case2.mha and case2.nii.gz")
+
+
+def test_a_prediction_somewhere_else_is_said_aloud(masks):
+    far = GRID.affine.copy()
+    far[2, 3] = 500
+    mask, _ = nifti.read_mask(masks / "good" / "case1.nii.gz")
+    other = Mask(labels=mask.labels, grid=Grid(shape=GRID.shape, affine=far))
+    nifti.write_mask(other, masks / "good" / "case1.nii.gz", scheme=DISK_SCHEME)
+    done = here("evaluate", "--truth", masks / "truth", "--predicted", masks / "good", "-o", masks / "out",
+                "--resample-predictions")  # fmt: skip
+    assert done.returncode == 0
+    assert "warning: case1: 100% of the true organs lie outside the prediction's grid" in done.stderr
+    assert "warning: case1: 100% of the predicted organs lie outside the truth's grid" in done.stderr
+    assert done.stderr.count("warning:") == 2
 
 
 def test_runs_are_compared_or_refused(masks):

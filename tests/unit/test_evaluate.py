@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from ct_attn.datasets.source import CodeTable
 from ct_attn.errors import UserError
 from ct_attn.evaluate import Reading, Showing, evaluate
 from ct_attn.labels import DISK_SCHEME, ORGANS, PAPER_SCHEME, LabelScheme
@@ -47,8 +48,8 @@ def test_one_kidney_predicted_against_two_sides_is_compared_as_kidney(tmp_path, 
     assert json.loads(made.scores_json.read_text())["cases"][0]["case_id"] == "a"
 
 
-def test_foreign_codes_are_read_as_the_schemes_given_say(tmp_path, silent):
-    foreign = LabelScheme.from_names({"kidney": 9, "pancreas": 5})
+def test_foreign_codes_are_read_as_the_table_given_says(tmp_path, silent):
+    foreign = CodeTable(organs={9: "kidney", 5: "pancreas"})
     labels = np.zeros(GRID.shape, dtype=np.uint8)
     truth = sided_truth()
     labels[truth >= 3] = 9
@@ -57,7 +58,7 @@ def test_foreign_codes_are_read_as_the_schemes_given_say(tmp_path, silent):
     predicted = tmp_path / "p.nii.gz"
     nifti.write_volume(Volume(hu=labels.astype(np.int16), grid=GRID), predicted)  # says nothing of its codes
     made = evaluate(
-        truth_path, predicted, tmp_path / "out", progress=silent, reading=Reading(predicted_scheme=foreign)
+        truth_path, predicted, tmp_path / "out", progress=silent, reading=Reading(predicted_codes=foreign)
     )
     assert {score.organ: score.dsc for score in made.scores} == {"kidney": 1.0, "pancreas": 1.0}
 
@@ -69,6 +70,21 @@ def test_a_prediction_that_does_not_say_its_codes_is_read_in_the_truths(tmp_path
     made = evaluate(truth_path, predicted, tmp_path / "out", progress=silent)
     assert {score.organ for score in made.scores} == set(DISK_SCHEME.names)
     assert all(score.dsc in (1.0, None) for score in made.scores)
+    [sentence] = made.presumed
+    assert sentence == (
+        "Nothing says what the prediction's codes mean; they were read like the truth's: all cases"
+    )
+    assert sentence.replace("'", "&#39;") in made.report.read_text()
+
+
+def test_cases_whose_codes_nobody_said_are_named(tmp_path, silent):
+    truth, predicted = folders(tmp_path)
+    hu = sided_truth().astype(np.int16)
+    nifti.write_volume(Volume(hu=hu, grid=GRID), truth / "case1.nii.gz")
+    made = evaluate(truth, predicted, tmp_path / "out", progress=silent)
+    [sentence] = made.presumed
+    assert "the truth's codes" in sentence
+    assert sentence.endswith("read as 1 pancreas, 2 spleen, 3 left_kidney, 4 right_kidney: case1")
 
 
 def test_an_organ_the_case_does_not_label_is_not_scored(tmp_path, silent):
@@ -239,6 +255,36 @@ def test_a_prediction_on_another_grid_is_refused_or_brought_over_and_said(tmp_pa
     assert made.resampled == ("a",)
     assert {score.dsc for score in made.scores} == {1.0, None}
     assert "brought onto it by nearest neighbour: a." in made.report.read_text()
+
+
+def test_what_lies_outside_the_other_masks_grid_is_said_in_the_result_and_in_the_report(tmp_path, silent):
+    """The kidneys lie in slices 3 to 8, the pancreas in 4 to 7."""
+    write(tmp_path / "truth" / "a.nii.gz", sided_truth(), DISK_SCHEME)
+    write(tmp_path / "truth" / "b.nii.gz", sided_truth(), DISK_SCHEME)
+
+    def cropped(name, first, last):
+        affine = GRID.affine.copy()
+        affine[2, 3] += 3 * first
+        grid = Grid(shape=(*GRID.shape[:2], last - first), affine=affine)
+        labels = sided_truth()[:, :, first:last]
+        nifti.write_mask(Mask(labels=labels, grid=grid), tmp_path / "p" / name, scheme=DISK_SCHEME)
+
+    cropped("a.nii.gz", 0, 3)
+    cropped("b.nii.gz", 2, 10)
+    pair = (tmp_path / "truth", tmp_path / "p", tmp_path / "out")
+    made = evaluate(*pair, progress=silent, reading=Reading(resample=True))
+    assert made.resampled == ("a", "b")
+    [sentence] = made.cut_off
+    assert sentence.startswith("a: 100% of the true organs lie outside the prediction's grid")
+    assert f"{sentence}.".replace("'", "&#39;") in made.report.read_text()
+    cropped("b.nii.gz", 4, 10)
+    made = evaluate(*pair, progress=silent, reading=Reading(resample=True))
+    assert made.cut_off[1].startswith("b: 14% of the true organs")  # 2 x 24 of 2 x 144 + 64 voxels
+    write(tmp_path / "p" / "a.nii.gz", sided_truth(), DISK_SCHEME)
+    cropped_truth = Mask(labels=sided_truth()[:, :, :5], grid=Grid(shape=(24, 20, 5), affine=GRID.affine))
+    nifti.write_mask(cropped_truth, tmp_path / "truth" / "a.nii.gz", scheme=DISK_SCHEME)
+    made = evaluate(*pair, progress=silent, reading=Reading(resample=True))
+    assert made.cut_off[0].startswith("a: 68% of the predicted organs lie outside the truth's grid")
 
 
 def test_options_reach_the_scores_and_their_settings(tmp_path, silent):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_attn.regrid import nearest_on
+from ct_attn.regrid import nearest_on, share_inside
 from ct_attn.volume import Grid, Mask
 
 LABELS = np.random.default_rng(4).integers(0, 4, (6, 5, 4)).astype(np.uint8)
@@ -52,3 +52,23 @@ def test_less_than_half_a_voxel_changes_nothing(shift, tilt):
 def test_in_the_middle_between_two_voxels_rounding_does_not_decide(rounding):
     between = on([[1, 0, 0, 0.5 + rounding], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     assert np.array_equal(between[:-1], LABELS[1:])
+
+
+@given(shift=st.tuples(*[st.integers(-7, 7)] * 3))
+def test_the_share_inside_another_grid_is_what_comes_through(shift):
+    affine = MASK.grid.affine.copy()
+    affine[:3, 3] += MASK.grid.affine[:3, :3] @ shift
+    grid = Grid(shape=LABELS.shape, affine=affine)
+    came = np.count_nonzero(nearest_on(MASK, grid).labels)
+    assert share_inside(MASK, grid) == pytest.approx(came / np.count_nonzero(LABELS))
+
+
+def test_voxels_count_by_their_centres_and_an_empty_mask_loses_nothing():
+    far = Grid(shape=(2, 2, 2), affine=np.array([[1, 0, 0, 999], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    assert share_inside(MASK, far) == 0
+    assert share_inside(Mask(labels=np.zeros_like(LABELS), grid=MASK.grid), far) == 1
+    halved = Grid(
+        shape=(6, 10, 8),
+        affine=MASK.grid.affine @ [[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 0.5, -0.25], [0, 0, 0, 1]],
+    )
+    assert share_inside(MASK, halved) == np.count_nonzero(LABELS[:3]) / np.count_nonzero(LABELS)

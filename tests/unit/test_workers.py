@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ct_attn.errors import UserError
-from ct_attn.workers import run_in_processes
+from ct_attn.workers import in_order, run_in_processes
 
 
 def double(number: int) -> int:
@@ -47,6 +47,41 @@ def test_what_is_raised_there_is_raised_here():
 def test_a_killed_worker_is_one_line():
     with pytest.raises(UserError, match="want of memory"):
         list(run_in_processes(be_killed, [1, 2], jobs=2))
+
+
+def sleep_and_double(hundredths: int) -> int:
+    time.sleep(hundredths / 100)
+    return 2 * hundredths
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_their_items_whichever_is_done_first(workers):
+    with in_order(sleep_and_double, [40, 1, 20, 0], workers=workers) as results:
+        assert list(results) == [80, 2, 40, 0]
+
+
+def test_a_worker_killed_while_results_are_read_is_one_line_that_names_the_option():
+    with (
+        pytest.raises(UserError, match=r"killed, most likely for want of memory; give fewer --workers"),
+        in_order(be_killed, [1, 2], workers=2) as results,
+    ):
+        list(results)
+
+
+def test_who_stops_reading_results_stops_the_work_that_has_not_begun(tmp_path):
+    def read_one_and_fail():
+        with in_order(leave_a_file, [(str(tmp_path), n) for n in range(50)], workers=2) as results:
+            next(results)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        read_one_and_fail()
+    assert 1 <= len(list(tmp_path.iterdir())) < 20
+
+
+def leave_a_file(place: tuple[str, int]) -> None:
+    time.sleep(0.05)
+    Path(place[0], str(place[1])).touch()
 
 
 SLEEPERS = """

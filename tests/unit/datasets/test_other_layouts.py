@@ -10,6 +10,7 @@ from ct_attn.datasets.amos import find_amos
 from ct_attn.datasets.btcv import find_btcv
 from ct_attn.datasets.folder import find_folder, parse_code_table
 from ct_attn.datasets.msd import find_msd
+from ct_attn.datasets.source import NAMES
 from ct_attn.errors import UserError
 
 PANCREAS = {"0": "background", "1": "pancreas", "2": "cancer"}
@@ -107,6 +108,9 @@ def test_code_tables():
     table = parse_code_table("pancreas=1, pancreas=2,left_kidney=3,ignore=9")
     assert table.organs == {1: "pancreas", 2: "pancreas", 3: "left_kidney"}
     assert table.ignored == {9: "ignore"}
+    table = parse_code_table("spleen = 1, ignore=4-6, ignore=9-9", NAMES)
+    assert (table.organs, list(table.ignored)) == ({1: "spleen"}, [4, 5, 6, 9])
+    assert parse_code_table("kidney=2,kidney=3", NAMES).organs == {2: "kidney", 3: "kidney"}
 
 
 @pytest.mark.parametrize(
@@ -119,6 +123,11 @@ def test_code_tables():
         ("ignore=1", "no organ"),
         ("kidney=2", "unknown organ kidney"),
         ("spleen=300", "1 to 255"),
+        ("spleen=0", "1 to 255"),
+        ("spleen=1,ignore=1-3", "code 1 stands twice"),
+        ("spleen=1,ignore=5-", "ignore=5- is not"),
+        ("spleen=1,ignore=5-4", "lower one first"),
+        ("spleen=1,ignore=2-99999999999", "1 to 255"),
     ],
 )
 def test_a_code_table_that_cannot_be_read_is_refused(text, complaint):

@@ -18,6 +18,15 @@ def test_codes_become_those_of_the_disk_and_ignored_ones_background():
     assert TABLE.labelled_organs == ("pancreas", "left_kidney")
 
 
+def test_a_table_has_a_scheme_of_its_own_with_one_code_for_every_name():
+    table = CodeTable(organs={9: "kidney", 4: "spleen", 5: "spleen"}, ignored={200: "liver"})
+    assert table.scheme.codes == {"spleen": 1, "kidney": 2}
+    assert table.labelled_organs == ("spleen", "left_kidney", "right_kidney")
+    labels = np.array([0, 4, 5, 9, 200, 201], dtype=np.uint8).reshape(1, 2, 3)
+    assert table.recoded(labels, table.scheme).ravel().tolist() == [0, 1, 1, 2, 0, 0]
+    assert table.strangers(labels) == [201]
+
+
 def test_an_unknown_code_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match=r"0 background, 1 pancreas, 2 pancreas, 6 liver.*code 9, 11"):
         TABLE.to_disk_codes(np.array([[[9, 11, 1]]], dtype=np.uint8), Path("a"))
@@ -29,6 +38,7 @@ def test_an_unknown_code_is_refused_with_the_known_ones():
         ({1: "liver"}, {}, "unknown organ liver"),
         ({1: "spleen"}, {1: "x"}, "each once"),
         ({0: "spleen"}, {}, "1 to 255"),
+        ({1: "kidney", 2: "left_kidney"}, {}, "kidney beside left_kidney"),
     ],
 )
 def test_a_table_that_contradicts_itself_is_refused(organs, ignored, complaint):
