@@ -150,9 +150,10 @@ def _grid(x: _Scale, bottom: float, title: str) -> Iterator[str]:
 
 
 def _label(name: str, detail: str, y: float) -> Iterator[str]:
-    """A line of words above what it names, so that long names of runs have room."""
+    """A line of words above what it names, so that long names of runs have room; no axis runs through it."""
     yield (
-        f'<text x="2" y="{y:.1f}" font-size="12" fill="currentColor"><tspan font-weight="600">'
+        f'<text x="2" y="{y:.1f}" font-size="12" fill="currentColor" style="paint-order: stroke; '
+        'stroke: var(--card); stroke-width: 4px"><tspan font-weight="600">'
         f'{escape(name)}</tspan> <tspan fill-opacity=".8">{escape(detail)}</tspan></text>'
     )
 

@@ -86,6 +86,10 @@ WRITERS: tuple[Callable[[Path], None], ...] = (
 PAGES = tuple(writer.__name__ for writer in WRITERS)
 
 
+#: The width of A4 between margins of 14 mm, upright and across, in CSS px.
+PAPER_PX = (round((210 - 28) / 25.4 * 96), round((297 - 28) / 25.4 * 96))
+
+
 @dataclass(frozen=True)
 class Opened:
     page: Page
@@ -137,7 +141,8 @@ def test_it_fits_and_is_not_blank_on_a_screen_and_a_phone_in_light_and_dark(open
 @pytest.mark.parametrize("name", PAGES)
 def test_it_prints_on_pages_that_are_wide_enough(opened, name):
     page = opened.open(name)
-    page.show_as(794, 1123, media="print")
+    page.show_as(PAPER_PX[name == "reproduction"], 900, media="print")
+    assert page.run("document.documentElement.scrollWidth - innerWidth") <= 0
     assert page.run("document.querySelector('.controls')?.offsetHeight ?? 0") == 0
     cut = "[...document.querySelectorAll('.wide')].filter((e) => getComputedStyle(e).overflow !== 'visible')"
     assert page.run(f"{cut}.length") == 0
