@@ -29,7 +29,8 @@ class ReproducedFigure:
     """One figure: as published, and ours. None where there is none.
 
     ``contour_mean`` and ``contour_std`` are our S2S by the convention of the authors'
-    code. ``n`` of our cases have a number; ``n_missed`` and ``n_spurious`` have no distance.
+    code, over ``contour_n`` cases: a scored one without a slice that shows both contours has
+    none. ``n`` of our cases have a number; ``n_missed`` and ``n_spurious`` have no distance.
     ``note`` says why a figure of ours is missing.
     """
 
@@ -50,6 +51,7 @@ class ReproducedFigure:
     n_spurious: int | None = None
     contour_mean: float | None = None
     contour_std: float | None = None
+    contour_n: int | None = None
     data: str = ""
     note: str = ""
 
@@ -104,6 +106,8 @@ def _note(found: Mapping[str, ReproducedFigure]) -> str:
     figure = found.get("s2s_mm") or found.get("dsc")
     if figure is not None and (figure.n_missed or figure.n_spurious):
         notes[f"{figure.n_missed} missed, {figure.n_spurious} spurious (DSC 0; not in the distances)"] = None
+    if figure is not None and None not in (figure.n, figure.contour_n) and figure.contour_n != figure.n:
+        notes[f"S2S {CONTOUR} of {figure.contour_n} cases, by area of {figure.n}"] = None
     return "; ".join(notes)
 
 

@@ -113,6 +113,7 @@ def _organ_row(
         n_spurious=summary.n_spurious,
         contour_mean=distances.mean,
         contour_std=distances.std,
+        contour_n=distances.n if contour is not None and metric == "s2s_mm" else None,
         note="; ".join(
             ([f"could not be scored: {', '.join(result.failed)}"] if result.failed else [])
             + ([] if numbers.mean is not None else [f"no case has a number for {metric}"])

@@ -37,6 +37,8 @@ def test_ours_stand_beside_the_published_by_both_conventions():
     s2s = rows["ct82_scr_unet", "pancreas", "s2s_mm"]
     assert (s2s.published_mean, s2s.published_std) == (2.576, 1.180)
     assert (s2s.mean, s2s.contour_mean, s2s.n, s2s.data) == (3.0, 1.5, 2, "drawings")
+    assert s2s.contour_n == 2
+    assert rows["ct82_scr_unet", "pancreas", "dsc"].contour_n is None
     assert rows["ct82_scr_unet", "", "parameters_million"].mean == 5.887466
 
 
@@ -78,6 +80,18 @@ def test_missed_organs_are_said_beside_a_distance(tmp_path):
         f"<dt>S2S, by contours</dt><dd>The convention of the authors&#39; released code. "
         f"{s2s_by(SurfaceConvention.CONTOUR)}" in page
     )
+
+
+def test_a_contour_distance_of_fewer_cases_says_so():
+    scores = {
+        SurfaceConvention.AREA: [case(1, 0.7, 2.0), case(2, 0.9, 4.0)],
+        SurfaceConvention.CONTOUR: [case(1, 0.7, 1.0), case(2, 0.9, None)],
+    }
+    lines = make_lines(make_rows(published_figures(), [Result(experiment=SCR, data="d", scores=scores)]))
+    (line,) = [line for line in lines if line.about[1:3] == ("U-Net", "SCR")]
+    assert "S2S by contours of 1 cases, by area of 2" in line.note
+    both = make_lines(make_rows(published_figures(), [result()]))
+    assert not any("by area of" in line.note for line in both)
 
 
 def test_what_another_experiment_needs_is_trained_first():
