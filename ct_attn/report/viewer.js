@@ -32,7 +32,7 @@
       await new Promise((done) => setTimeout(done));  // so that the words are seen
       if (!window.niivue) await unpack();
       viewer = new niivue.Niivue({
-        backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.55], crosshairWidth: 1, crosshairWidthUnit: "mm", crosshairGap: 8,
+        backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.55], crosshairWidth: 0.6, crosshairGap: 8,
         isRadiologicalConvention: true, sagittalNoseLeft: true, isResizeCanvas: true, dragAndDropEnabled: false, logLevel: "error",
         multiplanarShowRender: niivue.SHOW_RENDER.NEVER, loadingText: "", isOrientCube: true, tileMargin: 4,
         fontColor: [1, 1, 1, 0.9], fontMinPx: 11, fontSizeScaling: 0.3, show3Dcrosshair: false,
