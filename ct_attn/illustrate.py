@@ -19,7 +19,7 @@ from ct_attn.scan_io import nifti
 from ct_attn.scan_io.scan import read_scan
 from ct_attn.volume import Mask, Volume, require_same_grid
 
-#: In one report, over all of its viewer's cases; so it stays well below 20 MB.
+#: In one report, over all of its viewer's cases: most of the room below 20 MB is left to pictures.
 VIEWER_VOXELS = 6_000_000
 _VOXELS_OF_A_CASE = 2_000_000
 
@@ -45,6 +45,7 @@ class Sketch:
     pair: Pair
     reading: Reading
     rank: str
+    interest: int
     draw: bool
     viewer_voxels: int
     attention: Path | None
@@ -61,11 +62,7 @@ def choose_cases(scores: Sequence[CaseScore], n: int) -> dict[str, str]:
             by_case.setdefault(score.case_id, []).append(score.dsc)
     order = sorted(by_case, key=lambda case_id: statistics.fmean(by_case[case_id]))
     total = len(order)
-    if n >= total:
-        places = list(range(total))
-    else:
-        ends = [(total - 1) // 2, total - 1][: max(0, n - 1)]  # the median comes before the best
-        places = sorted({*ends, *[place for place in range(total) if place not in ends][: n - len(ends)]})
+    places = sorted(_by_interest(total)[:n])
     return {order[place]: _rank(place, total) for place in places}
 
 
@@ -77,16 +74,19 @@ def sketches(
     known = [score for score in scores if score.case_id in with_scan]
     drawn, viewed = choose_cases(known, showing.pictures), choose_cases(known, showing.viewer)
     voxels = min(_VOXELS_OF_A_CASE, VIEWER_VOXELS // max(1, len(viewed)))
+    ranked = choose_cases(known, len(known))
+    interest = {place: number for number, place in enumerate(_by_interest(len(ranked)))}
     return [
         Sketch(
             pair=with_scan[case_id],
             reading=reading,
             rank=rank,
+            interest=interest[place],
             draw=case_id in drawn,
             viewer_voxels=voxels if case_id in viewed else 0,
             attention=showing.attention,
         )
-        for case_id, rank in choose_cases(known, len(known)).items()
+        for place, (case_id, rank) in enumerate(ranked.items())
         if case_id in drawn or case_id in viewed
     ]
 
@@ -105,7 +105,13 @@ def illustrate(sketch: Sketch) -> Illustration | UserError:
             viewer = reduced_case(volume, truth, predicted, scheme=scheme, max_voxels=sketch.viewer_voxels)
     except UserError as error:
         return error
-    return Illustration(case_id=pair.case_id, rank=sketch.rank, pictures=tuple(pictures), viewer=viewer)
+    return Illustration(
+        case_id=pair.case_id,
+        rank=sketch.rank,
+        interest=sketch.interest,
+        pictures=tuple(pictures),
+        viewer=viewer,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +201,12 @@ def _attention_maps(pair: Pair, folder: Path | None, volume: Volume) -> Mapping[
             maps[nifti.stem(path)] = nifti.read_volume(path)
             require_same_grid(maps[nifti.stem(path)].grid, volume.grid, subject=str(path), than="its scan")
     return maps
+
+
+def _by_interest(total: int) -> list[int]:
+    """The places of ``total`` cases as they are chosen: the worst, the median, the best, the 2nd worst ..."""
+    first = dict.fromkeys((0, (total - 1) // 2, total - 1))
+    return [*first, *(place for place in range(total) if place not in first)][:total]
 
 
 def _rank(place: int, total: int) -> str:

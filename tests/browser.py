@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from matplotlib.image import imread
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -31,11 +32,20 @@ FLAGS = (
     "--enable-unsafe-swiftshader", "--remote-debugging-pipe",
 )  # fmt: skip
 TIMEOUT_S = 120
+DESKTOP, PHONE = (1280, 800), (390, 760)
 
 
 def find_chromium() -> str | None:
     """The system's Chromium, or None."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+def require_chromium() -> None:
+    """Skip the test where there is none; fail it where there must be one."""
+    if find_chromium() is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI needs the system's chromium; .ci/run installs it")
+        pytest.skip("no chromium on this machine; a package of the system brings it")
 
 
 class BrowserError(Exception):
@@ -89,6 +99,10 @@ class Page:
             self.call(
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text
             )
+
+    def turn_wheel(self, x: float, y: float, by: float) -> None:
+        """The mouse wheel over a place of the window."""
+        self.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=by)
 
     def show_as(
         self, width: int, height: int, *, dark: bool = False, media: str = "", phone: bool = False
@@ -204,3 +218,11 @@ def open_browser(profile: Path, *flags: str) -> Iterator[Page]:
 def pixels(png: bytes) -> np.ndarray:
     """[rows, columns, 3], 0 to 255."""
     return (imread(BytesIO(png))[..., :3] * 255).round().astype(np.uint8)
+
+
+def assert_not_blank(png: bytes, *, dark: bool = False) -> None:
+    picture = pixels(png)
+    assert (picture.mean() < 110) if dark else (picture.mean() > 140)
+    assert len(np.unique(picture.astype(np.uint32) @ [65536, 256, 1])) > 60
+    for part in np.array_split(picture, 4):
+        assert part.std() > 2  # something in every quarter

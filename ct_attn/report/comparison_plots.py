@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
 
 from ct_attn.metrics.comparison import PairedComparison, Ranking, VolumeAgreement
@@ -85,6 +87,7 @@ def rank_plot(ranking: Ranking) -> str:
     x = _Scale(low=0, high=1, start=14, end=PLOT_PX - 18)
     bottom = len(runs) * _ROW_PX + 6
     parts = list(_grid(x, bottom, "share of redrawn cohorts"))
+    colours = rank_colours(len(runs))
     for row, run in enumerate(runs):
         middle = row * _ROW_PX + 30
         parts += _label(run, f"mean rank {ranking.mean_ranks[run]:.2f}", middle - 14)
@@ -92,19 +95,30 @@ def rank_plot(ranking: Ranking) -> str:
         for rank, share in enumerate(ranking.frequencies[run], start=1):
             if not share:
                 continue
-            colour = PALETTE[(rank - 1) % len(PALETTE)]
+            fill, ink = colours[rank - 1]
             parts.append(
                 f'<rect x="{x(start):.1f}" y="{middle - 11:.1f}" width="{x(start + share) - x(start):.1f}" '
-                f'height="22" fill="{colour}"><title>{escape(run)}: rank {rank} in {share:.0%}</title></rect>'
+                f'height="22" fill="{fill}" stroke="currentColor" stroke-opacity=".5">'
+                f"<title>{escape(run)}: rank {rank} in {share:.0%}</title></rect>"
             )
             if share >= 0.12:  # narrower ones have no room for words
                 at = (x(start) + x(start + share)) / 2
                 parts.append(
                     f'<text x="{at:.1f}" y="{middle + 4:.1f}" font-size="12" font-weight="600" '
-                    f'text-anchor="middle" fill="#000">{rank}: {share:.0%}</text>'
+                    f'text-anchor="middle" fill="{ink}">{rank}: {share:.0%}</text>'
                 )
             start += share
     return _svg(parts, bottom + 46, f"Ranks of {', '.join(runs)} under bootstrap")
+
+
+def rank_colours(n_ranks: int) -> list[tuple[str, str]]:
+    """A colour per rank and one for words on it: from light (rank 1) to dark, told apart by brightness alone.
+
+    Matplotlib's ``cividis`` (Nunez et al. 2018, PLoS ONE 13:e0199239) looks alike to eyes that
+    see red and green as one.
+    """
+    places = [1 - rank / max(1, n_ranks - 1) for rank in range(n_ranks)]
+    return [(to_hex(colormaps["cividis"](place)), "#000" if place > 0.45 else "#fff") for place in places]
 
 
 def bland_altman_plot(agreement: VolumeAgreement, *, colour: str = PALETTE[1]) -> str:
@@ -152,9 +166,10 @@ def _grid(x: _Scale, bottom: float, title: str) -> Iterator[str]:
 
 
 def _label(name: str, detail: str, y: float) -> Iterator[str]:
-    """A line of words above what it names, so that long names of runs have room."""
+    """A line of words above what it names, so that long names of runs have room; no axis runs through it."""
     yield (
-        f'<text x="2" y="{y:.1f}" font-size="12" fill="currentColor"><tspan font-weight="600">'
+        f'<text x="2" y="{y:.1f}" font-size="12" fill="currentColor" style="paint-order: stroke; '
+        'stroke: var(--card); stroke-width: 4px"><tspan font-weight="600">'
         f'{escape(name)}</tspan> <tspan fill-opacity=".8">{escape(detail)}</tspan></text>'
     )
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct_attn.atomic import write_text
+from ct_attn.report.budget import MAX_PAGE_BYTES, fit_page
 from ct_attn.report.legend import colour_of
-from ct_attn.report.page import CasePicture, page_template
+from ct_attn.report.page import CasePicture, half_size, page_template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +39,52 @@ def write_contact_sheet(
     rows: Sequence[SheetRow],
     organs: Sequence[str],
     pictures: Sequence[CasePicture],
+    max_bytes: int = MAX_PAGE_BYTES,
 ) -> None:
     """Write the sheet to ``path``, whole or not at all; the same input gives the same bytes.
 
-    All is shown as given; nothing is added that could tell who, where or when.
+    What is marked stands first. So that the sheet stays within ``max_bytes``, its last pictures
+    are made smaller, then left out, and it says how many. All is shown as given; nothing is
+    added that could tell who, where or when.
     """
-    html = page_template("contact_sheet.html").render(
-        title=title,
-        facts=facts,
-        notices=notices,
-        refused=refused,
-        rows=rows,
-        organs=organs,
-        colours=colour_of(organs),
-        pictures=pictures,
-        marks_of={row.case_id: row.marks for row in rows},
-    )
-    write_text(path, html)
+    marks_of = {row.case_id: row.marks for row in rows}
+    rows = sorted(rows, key=lambda row: not row.marks)
+    pictures = sorted(pictures, key=lambda picture: not marks_of[picture.case_id])
+    halves: dict[int, CasePicture] = {}
+
+    def economised(place: int, n: int) -> CasePicture | None:
+        """The picture at ``place`` after ``n`` economies: as it is, smaller, or not there."""
+        times = (n + place) // len(pictures)  # the last picture is the first to give way, each time
+        if times == 1 and place not in halves:
+            halves[place] = half_size(pictures[place])
+        return (pictures[place], halves.get(place), None)[times]
+
+    def rendered(n: int) -> str:
+        shown = [one for place in range(len(pictures)) if (one := economised(place, n)) is not None]
+        return page_template("contact_sheet.html").render(
+            title=title,
+            facts=facts,
+            notices=notices,
+            refused=refused,
+            rows=rows,
+            parts=sorted({row.part for row in rows}),
+            organs=organs,
+            colours=colour_of(organs),
+            pictures=shown,
+            places={picture.case_id: place for place, picture in enumerate(shown)},
+            marks_of=marks_of,
+            economy=_economy(n, len(pictures)),
+        )
+
+    write_text(path, fit_page(rendered, 2 * len(pictures), max_bytes=max_bytes))
+
+
+def _economy(n: int, n_pictures: int) -> str:
+    if not n:
+        return ""
+    left_out = max(0, n - n_pictures)
+    smaller = min(n, n_pictures) - left_out
+    words = f"So that this sheet stays below 20 MB, {smaller} pictures are at half their size"
+    if left_out:
+        words += f" and {left_out} are left out"
+    return f"{words}; the folder pictures has all in full."

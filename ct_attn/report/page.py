@@ -6,17 +6,23 @@ import math
 import struct
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from matplotlib.image import imread
 
 from ct_attn.atomic import write_text
-from ct_attn.metrics import CaseScore, OrganSummary, State, SurfaceConvention
+from ct_attn.metrics import CaseScore, OrganSummary, State
 from ct_attn.metrics.comparison import volume_agreement
+from ct_attn.report.budget import MAX_PAGE_BYTES, fit_page, named
 from ct_attn.report.comparison_plots import bland_altman_plot
-from ct_attn.report.legend import colour_of, display_name
+from ct_attn.report.definitions import Definition, define
+from ct_attn.report.legend import PALETTE, colour_of, display_name
 from ct_attn.report.plots import Measure, range_bar, score_plot
+from ct_attn.report.png import palette_png
 from ct_attn.report.reduced import ReducedCase
 from ct_attn.report.score_files import ScoreSettings
 from ct_attn.report.viewer import viewer_parts
@@ -42,12 +48,26 @@ class CasePicture:
         return f"data:image/png;base64,{b64encode(self.png).decode('ascii')}"
 
 
+def half_size(picture: CasePicture) -> CasePicture:
+    """The picture at half its columns and rows, averaged; about a third of its bytes."""
+    rgb = imread(BytesIO(picture.png))[..., :3]
+    rows, columns = (size // 2 for size in rgb.shape[:2])
+    blocks = rgb[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2, 3)
+    averaged = (255 * blocks.mean(axis=(1, 3))).round().astype(np.uint8)
+    return replace(picture, png=palette_png(averaged, PALETTE))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Illustration:
-    """A case to look at: ``rank`` says why it was chosen (worst, median, best ...)."""
+    """A case to look at: ``rank`` says why it was chosen (worst, median, best ...).
+
+    ``interest``: its place in the order in which cases are worth a page's room; what comes
+    last gives way first.
+    """
 
     case_id: str
     rank: str
+    interest: int = 0
     pictures: tuple[CasePicture, ...] = ()
     viewer: ReducedCase | None = None
 
@@ -91,13 +111,6 @@ COUNTS = tuple(
     (state, f"n_{state.name.lower()}")
     for state in (State.SCORED, State.MISSED, State.SPURIOUS, State.BOTH_EMPTY, State.NOT_LABELLED)
 )
-#: The surface of a mask by each convention, in words for the report.
-SURFACES: Mapping[SurfaceConvention, str] = {
-    SurfaceConvention.AREA: "surface elements finer than a voxel, weighted by their area (convention area)",
-    SurfaceConvention.VOXEL: "boundary voxels, each counted once (convention voxel, as MONAI counts)",
-    SurfaceConvention.CONTOUR: "outer contours of axial slices, each slice for itself and averaged over the "
-    "slices that show both (convention contour)",
-}
 
 
 def write_report(
@@ -110,49 +123,113 @@ def write_report(
     summaries: Sequence[OrganSummary],
     illustrations: Sequence[Illustration] = (),
     notes: Sequence[str] = (),
+    max_bytes: int = MAX_PAGE_BYTES,
 ) -> None:
     """Write the report to ``path``, whole or not at all; the same input gives the same bytes.
 
-    ``illustrations`` stand in their order, worst case first. ``facts`` and ``notes`` are
-    shown as they are. Nothing is added that could tell who, where or when: no user, path
-    or time.
+    ``illustrations`` stand in their order, worst case first. So that the page stays within
+    ``max_bytes``, those of the least interest give way, and the page says which. ``facts`` and
+    ``notes`` are shown as they are. Nothing is added that could tell who, where or when: no
+    user, path or time.
     """
     settings = settings or ScoreSettings()
     organs = [summary.organ for summary in summaries]
     columns = (*MEASURES, *VOLUMES)
-    html = page_template("page.html").render(
-        title=title,
-        facts=facts,
-        notes=notes,
-        summaries=summaries,
-        bars={
+    fixed = {
+        "title": title,
+        "facts": facts,
+        "summaries": summaries,
+        "bars": {
             summary.organ: range_bar(summary.dsc, colour_of(organs)[summary.organ]) for summary in summaries
         },
-        counts=COUNTS,
-        measures=MEASURES,
-        first=[column for column in MEASURES if column.field in FIRST],
-        columns=sorted(columns, key=lambda column: column.field not in FIRST),
-        first_fields=FIRST,
-        surface=SURFACES[settings.surface_convention],
-        count_empty=settings.count_empty,
-        colours=colour_of(organs),
-        scores=worst_first(scores),
-        states=list(dict.fromkeys(score.state for score in scores)),
-        plots=[score_plot(scores, measure=measure) for measure in PLOTTED if _has_any(scores, measure)],
-        agreements=[
+        "counts": COUNTS,
+        "measures": MEASURES,
+        "first": [column for column in MEASURES if column.field in FIRST],
+        "columns": sorted(columns, key=lambda column: column.field not in FIRST),
+        "first_fields": FIRST,
+        "definitions": [
+            *define(
+                [column.field for column in columns],
+                settings.surface_convention,
+                count_empty=settings.count_empty,
+            ),
+            Definition(
+                term="Intervals",
+                meaning="Bias-corrected and accelerated bootstrap over cases with a fixed seed.",
+            ),
+        ],
+        "colours": colour_of(organs),
+        "scores": worst_first(scores),
+        "states": list(dict.fromkeys(score.state for score in scores)),
+        "plots": [score_plot(scores, measure=measure) for measure in PLOTTED if _has_any(scores, measure)],
+        "agreements": [
             (one, bland_altman_plot(one, colour=colour_of(organs)[one.organ]))
             for one in volume_agreement("prediction", scores)
             if one.points
         ],
-        illustrations=[one for one in illustrations if one.pictures],
-        places={one.case_id: place for place, one in enumerate(illustrations) if one.pictures},
-        scores_of=_by_case(scores),
-        viewer=viewer_parts(
-            {f"{one.case_id} ({one.rank})": one.viewer for one in illustrations if one.viewer}
-        ),
-        viewed=[one.case_id for one in illustrations if one.viewer],
-    )
-    write_text(path, html)
+        "scores_of": _by_case(scores),
+    }
+    parts = _least_interest_first(illustrations)
+
+    def rendered(n_left_out: int) -> str:
+        kept = _without(illustrations, parts[:n_left_out])
+        return page_template("page.html").render(
+            **fixed,
+            notes=[*notes, *_left_out_in_words(parts[:n_left_out])],
+            illustrations=[one for one in kept if one.pictures],
+            places={one.case_id: place for place, one in enumerate(kept) if one.pictures},
+            viewer=viewer_parts({f"{one.case_id} ({one.rank})": one.viewer for one in kept if one.viewer}),
+            viewed=[one.case_id for one in kept if one.viewer],
+        )
+
+    write_text(path, fit_page(rendered, len(parts), max_bytes=max_bytes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A picture (its place among its case's) or, where there is no place, what the viewer holds of a case."""
+
+    case_id: str
+    picture: int | None
+
+
+def _least_interest_first(illustrations: Sequence[Illustration]) -> list[_Part]:
+    """What can be left out: of the cases of the least interest first, their contours last."""
+    parts = []
+    for one in sorted(illustrations, key=lambda one: one.interest, reverse=True):
+        if one.viewer:
+            parts.append(_Part(case_id=one.case_id, picture=None))
+        places = reversed(range(len(one.pictures)))
+        parts += [_Part(case_id=one.case_id, picture=place) for place in places]
+    return parts
+
+
+def _without(illustrations: Sequence[Illustration], left_out: Sequence[_Part]) -> list[Illustration]:
+    gone = {(part.case_id, part.picture) for part in left_out}
+    return [
+        replace(
+            one,
+            pictures=tuple(
+                picture for place, picture in enumerate(one.pictures) if (one.case_id, place) not in gone
+            ),
+            viewer=None if (one.case_id, None) in gone else one.viewer,
+        )
+        for one in illustrations
+    ]
+
+
+def _left_out_in_words(left_out: Sequence[_Part]) -> list[str]:
+    """A note, where anything is left out."""
+    if not left_out:
+        return []
+    pictures = sum(part.picture is not None for part in left_out)
+    viewed = len(left_out) - pictures
+    what = [f"{pictures} picture{'s' if pictures > 1 else ''}"] if pictures else []
+    what += [f"{viewed} case{'s' if viewed > 1 else ''} of the viewer"] if viewed else []
+    return [
+        f"So that this page stays below 20 MB, {' and '.join(what)} are left out: "
+        f"those of {named(part.case_id for part in left_out)}. All numbers are here."
+    ]
 
 
 def _has_any(scores: Sequence[CaseScore], measure: str) -> bool:

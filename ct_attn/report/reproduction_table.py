@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct_attn.atomic import write_text
+from ct_attn.metrics import SurfaceConvention
+from ct_attn.report.definitions import Definition, define, s2s_by
 from ct_attn.report.legend import display_name
 from ct_attn.report.page import page_template
 
@@ -133,11 +135,23 @@ def markdown(lines: Sequence[Line], notes: Sequence[str]) -> str:
     return "\n".join([*rows, "", *(f"- {note}" for note in notes)]) + "\n"
 
 
+def _definitions() -> list[Definition]:
+    """How ours are defined; what the paper measured by is not all published."""
+    return [
+        *define({"dsc", "precision", "recall", "s2s_mm"}),
+        Definition(
+            term=f"S2S, {CONTOUR}",
+            meaning=f"The convention of the authors' released code. {s2s_by(SurfaceConvention.CONTOUR)}",
+        ),
+        Definition(term="Inference", meaning="Mean seconds of the network alone per scan, all its windows."),
+    ]
+
+
 def write_page(
     path: Path, *, title: str, facts: Mapping[str, str], notes: Sequence[str], lines: Sequence[Line]
 ) -> None:
     """The same as one HTML file, whole or not at all."""
     html = page_template("reproduction.html").render(
-        title=title, facts=facts, notes=notes, headings=HEADINGS, lines=lines
+        title=title, facts=facts, notes=notes, headings=HEADINGS, lines=lines, definitions=_definitions()
     )
     write_text(path, html)

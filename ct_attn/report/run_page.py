@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct_attn.atomic import write_text
+from ct_attn.report.definitions import define
 from ct_attn.report.legend import colour_of
 from ct_attn.report.page import CasePicture, page_template
 from ct_attn.report.plots import curve_plot
@@ -71,6 +72,10 @@ def write_run_report(
         n_cases=len(worst),
         pictures=pictures,
         strip=strip,
+        definitions=define(
+            {"dsc", "jaccard", "precision", "recall", "s2s_mm"},
+            measured="in the working grid's spacing",
+        ),
     )
     write_text(path, html)
 

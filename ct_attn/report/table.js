@@ -8,7 +8,7 @@ for (const button of document.querySelectorAll("table.sortable thead button")) {
     const descending = heading.getAttribute("aria-sort") === "ascending";
     const compare = (a, b) => {
       const [left, right] = [a, b].map((row) => row.cells[heading.cellIndex]);
-      const [x, y] = [left.dataset.value, right.dataset.value];
+      const [x, y] = [left, right].map((cell) => cell.dataset.value ?? (cell.textContent.startsWith("—") ? "" : undefined));
       if (x === "" || y === "") return (x === "") - (y === "");
       const order = x === undefined
         ? left.textContent.trim().localeCompare(right.textContent.trim(), "en", { numeric: true })
@@ -24,9 +24,10 @@ for (const button of document.querySelectorAll("table.sortable thead button")) {
 for (const controls of document.querySelectorAll("form.controls")) {
   const table = document.getElementById(controls.dataset.table);
   const shown = controls.querySelector("output");
+  const choices = controls.querySelectorAll("select");  // each by the rows' data of its name
   const apply = () => {
     const words = controls.elements.words.value.trim().toLowerCase();
-    const wanted = ["organ", "state"].map((name) => [name, controls.elements[name].value]);
+    const wanted = [...choices].map(({ name, value }) => [name, value]);
     let count = 0;
     for (const row of table.tBodies[0].rows) {
       const fits = wanted.every(([name, value]) => !value || row.dataset[name] === value);
@@ -34,7 +35,7 @@ for (const controls of document.querySelectorAll("form.controls")) {
       count += !row.hidden;
     }
     shown.textContent = `${count} of ${table.tBodies[0].rows.length}`;
-    table.classList.toggle("all", controls.elements.all.checked);
+    table.classList.toggle("all", Boolean(controls.elements.all?.checked));
   };
   controls.addEventListener("input", apply);
   controls.addEventListener("submit", (event) => event.preventDefault());

@@ -5,6 +5,7 @@
   const stage = part("stage");
   const WINDOWS = { abdomen: [400, 40], liver: [160, 90], vessels: [600, 170], lung: [1500, -600], bone: [1800, 400] };
   const AXES = ["sagittal", "coronal", "axial"];
+  const ANGLES = ["turn", "tilt"];
   const say = (words) => { part("message").textContent = words; part("message").hidden = !words; };
 
   if (!document.createElement("canvas").getContext("webgl2") || !window.DecompressionStream) {
@@ -32,12 +33,14 @@
       if (!window.niivue) await unpack();
       viewer = new niivue.Niivue({
         backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.55], crosshairWidth: 0.6, crosshairGap: 8,
-        isRadiologicalConvention: true, isResizeCanvas: true, dragAndDropEnabled: false, logLevel: "error",
+        isRadiologicalConvention: true, sagittalNoseLeft: true, isResizeCanvas: true, dragAndDropEnabled: false, logLevel: "error",
         multiplanarShowRender: niivue.SHOW_RENDER.NEVER, loadingText: "", isOrientCube: true, tileMargin: 4,
         fontColor: [1, 1, 1, 0.9], fontMinPx: 11, fontSizeScaling: 0.3, show3Dcrosshair: false,
       });
       await viewer.attachToCanvas(part("canvas"), true);
       viewer.onLocationChange = readOut;
+      viewer.onAzimuthElevationChange = readAngles;
+      readAngles(viewer.scene.renderAzimuth, viewer.scene.renderElevation);
       stage.classList.add("open");
       for (const control of document.querySelectorAll("#viewer-controls [disabled]")) control.disabled = false;
       await show(Number(part("case").value));
@@ -120,6 +123,11 @@
     part("place").textContent = `${Math.round(layers.scan.getValue(...place))} HU · truth: ${organ(whole.truth)} · prediction: ${organ(whole.predicted)}`;
   }
 
+  function readAngles(azimuth, elevation) {
+    part("turn").value = ((azimuth % 360) + 360) % 360;
+    part("tilt").value = elevation;
+  }
+
   // The controls' say, all at once.
   function look() {
     const view = document.querySelector("#viewer-controls [name=view]:checked").value;
@@ -142,6 +150,7 @@
     if (!viewer) return;
     if (target === part("case")) await show(Number(target.value));
     else if (AXES.includes(target.name)) goTo(AXES.map((name) => Number(part(name).value)));
+    else if (ANGLES.includes(target.name)) viewer.setRenderAzimuthElevation(...ANGLES.map((name) => Number(part(name).value)));
     else look();
   });
   for (const link of document.querySelectorAll("[data-view-case]")) {

@@ -5,12 +5,14 @@ Twenty tiny phantoms, whose predictions are their truth shifted and eaten into; 
 
 from __future__ import annotations
 
-import os
+import gzip
+import json
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -20,12 +22,11 @@ from ct_attn.labels import DISK_SCHEME, PAPER_SCHEME, recode
 from ct_attn.manifest import read_manifest
 from ct_attn.scan_io import nifti
 from ct_attn.volume import Mask
-from tests.browser import Page, find_chromium, open_browser, pixels
+from tests.browser import DESKTOP, PHONE, Page, assert_not_blank, open_browser, require_chromium
 from tests.command import ct_attn
 
 N_CASES = 20
 TINY = PhantomConfig(in_plane_spacing_mm=(8.0, 8.0), slice_spacing_mm=(10.0, 10.0))
-DESKTOP, PHONE = (1280, 800), (390, 760)
 
 # Draws anew and reads what is drawn in the same breath, as a WebGL picture is gone after it was shown.
 READ_CANVAS = """(() => {
@@ -78,10 +79,7 @@ class Opened:
 @pytest.fixture(scope="module")
 def opened(report: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     """One browser for all tests; each loads the report anew."""
-    if find_chromium() is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI needs the system's chromium; .ci/run installs it")
-        pytest.skip("no chromium on this machine; a package of the system brings it")
+    require_chromium()
     with open_browser(tmp_path_factory.mktemp("browser") / "profile") as page:
         yield Opened(page=page, report=report)
 
@@ -104,14 +102,6 @@ def rows_shown(page: Page) -> list[list[str]]:
 
 def column(page: Page, place: int) -> list[float]:
     return [float(row[place]) for row in rows_shown(page) if row[place] not in ("", "—")]
-
-
-def assert_not_blank(png: bytes, *, dark: bool = False) -> None:
-    picture = pixels(png)
-    assert (picture.mean() < 110) if dark else (picture.mean() > 140)
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 60
-    for part in np.array_split(picture, 4):
-        assert part.std() > 2  # something in every quarter
 
 
 def test_nothing_is_asked_of_the_network_and_nothing_complains(page, opened):
@@ -167,6 +157,9 @@ def test_more_measures_and_larger_pictures_come_on_demand(page):
     small = page.run(picture)
     page.run("document.querySelector('.zoom').click()")
     assert page.run(picture) > 1.5 * small
+    page.run("document.querySelector('.zoom').focus()")
+    page.press("Enter", 13)
+    assert page.run(picture) == small
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -194,12 +187,11 @@ def test_what_is_printed_has_everything_but_the_controls(page):
     page.run("dispatchEvent(new Event('afterprint'))")
     assert page.run("document.querySelectorAll('details[open]').length") == 0
     assert_not_blank(page.screenshot())
+    assert page.pdf().startswith(b"%PDF-")
 
 
 def test_the_viewer_shows_scan_and_masks(page):
-    page.show_as(640, 480)
-    page.run("document.getElementById('viewer-open').click()")
-    page.wait_for("document.getElementById('viewer-place').innerText.includes('HU')")
+    open_viewer(page)
     assert page.run("document.getElementById('viewer-message').innerText") == ""
     with_masks = canvas(page)
     coloured = saturation(with_masks) > 60
@@ -221,6 +213,71 @@ def test_the_viewer_shows_scan_and_masks(page):
     assert [url for url in page.requests if not url.startswith(("data:", "file:"))] == []
 
 
+def open_viewer(page: Page) -> None:
+    page.show_as(640, 480)
+    page.run("document.getElementById('viewer-open').click()")
+    page.wait_for("document.getElementById('viewer-place').innerText.includes('HU')")
+
+
+def value(page: Page, name: str) -> int:
+    return int(page.run(f"document.getElementById('viewer-{name}').value"))
+
+
+def test_the_viewer_is_used_by_keys_and_by_the_wheel(page):
+    open_viewer(page)
+    slices = canvas(page)
+    before = value(page, "axial")
+    page.run("document.getElementById('viewer-axial').focus()")
+    for _ in range(3):
+        page.press("ArrowRight", 39)
+    assert value(page, "axial") == before + 3
+    assert (canvas(page) != slices).mean() > 0.01
+    page.run("document.querySelector('[name=view]').focus()")
+    page.press("ArrowRight", 39)  # from the planes to the axial one
+    assert page.run("document.querySelector('[name=view]:checked').value") == "axial"
+    page.run("document.getElementById('viewer-canvas').scrollIntoView({ block: 'center' })")
+    x, y, wide, high = page.run(
+        "(r => [r.x, r.y, r.width, r.height])"
+        "(document.getElementById('viewer-canvas').getBoundingClientRect())"
+    )
+    page.turn_wheel(x + wide / 2, y + high / 2, 100)
+    page.wait_for(f"document.getElementById('viewer-axial').value != {before + 3}")
+    page.run("document.querySelector('[name=view][value=render]').click()")
+    solid = canvas(page)
+    turn, tilt = value(page, "turn"), value(page, "tilt")
+    for name in ("turn", "tilt"):
+        page.run(f"document.getElementById('viewer-{name}').focus()")
+        for _ in range(20):
+            page.press("ArrowRight", 39)
+    assert (value(page, "turn"), value(page, "tilt")) == (turn + 20, tilt + 20)
+    assert (saturation(np.abs(canvas(page) - solid)) > 20).mean() > 0.01
+    assert page.run("document.getElementById('viewer-axial').offsetHeight") == 0  # nothing to slice in 3D
+    assert page.complaints == []
+
+
+def test_the_patients_front_is_left_in_the_viewers_sagittal_plane_as_in_the_pictures(page):
+    open_viewer(page)
+    shown = json.loads(page.run("document.getElementById('viewer-data').textContent"))[0]
+    image = nib.as_closest_canonical(
+        nib.Nifti1Image.from_bytes(gzip.decompress(b64decode(shown["truth"])))
+    )  # towards right, front, head
+    organs = np.asarray(image.dataobj) > 0
+    depth = np.arange(organs.shape[1]) - (organs.shape[1] - 1) / 2
+    moments = (organs.sum(axis=2) * depth).sum(axis=1)
+    place = int(np.abs(moments).argmax())  # the slice whose organs lie furthest to one side
+    page.run("document.querySelector('[name=view][value=sagittal]').click()")
+    page.run("document.getElementById('viewer-predicted').click()")
+    page.run(
+        f"(e => {{ e.value = {place}; e.dispatchEvent(new Event('input', {{ bubbles: true }})) }})"
+        "(document.getElementById('viewer-sagittal'))"
+    )
+    picture = canvas(page)
+    wide = page.run("document.getElementById('viewer-canvas').getContext('webgl2').drawingBufferWidth")
+    columns = np.argwhere(saturation(picture).reshape(-1, wide) > 60)[:, 1]
+    assert len(columns) > 20
+    assert np.sign(wide / 2 - columns.mean()) == np.sign(moments[place])
+
+
 def canvas(page: Page) -> np.ndarray:
     """What the viewer has drawn, [pixels, 1, 3]."""
     return (
@@ -233,8 +290,7 @@ def saturation(picture: np.ndarray) -> np.ndarray:
 
 
 def test_without_webgl_there_is_a_message_and_all_else_works(report, tmp_path):
-    if find_chromium() is None:
-        pytest.skip("no chromium on this machine; a package of the system brings it")
+    require_chromium()
     with open_browser(tmp_path / "profile", "--disable-3d-apis") as page:
         page.open(report)
         assert "needs WebGL 2" in page.run("document.getElementById('viewer-message').innerText")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,17 @@ SEVEN = [score(name, dsc) for name, dsc in zip("gfedcba", (0.7, 0.6, 0.5, 0.4, 0
 def test_most_of_the_chosen_are_the_worst(n, chosen):
     assert choose_cases(SEVEN, n) == chosen
     assert list(choose_cases(SEVEN, n)) == list(chosen)
+
+
+def test_cases_give_way_in_the_order_in_which_fewer_would_be_chosen():
+    """The worst stays longest, then the median, the best, the second worst ..."""
+    pairs = [
+        Pair(case_id=name, truth=Path(name), predicted=Path(name), image=Path(name)) for name in "abcdefg"
+    ]
+    drawn = sketches(pairs, SEVEN, Reading(), Showing(pictures=7, viewer=0))
+    by_interest = [one.pair.case_id for one in sorted(drawn, key=lambda one: one.interest)]
+    for n in range(1, 8):
+        assert set(by_interest[:n]) == set(choose_cases(SEVEN, n))
 
 
 def test_a_case_is_judged_by_the_mean_of_its_organs_and_one_without_dsc_is_not_shown():

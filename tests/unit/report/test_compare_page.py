@@ -6,6 +6,7 @@ import itertools
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ct_attn.metrics.comparison import (
@@ -15,13 +16,15 @@ from ct_attn.metrics.comparison import (
     rank_runs,
     volume_agreement,
 )
-from ct_attn.metrics.scores import CaseScore, State
+from ct_attn.metrics.scores import CaseScore, State, SurfaceConvention
 from ct_attn.report.compare_page import write_comparison_report
-from ct_attn.report.comparison_plots import bland_altman_plot, difference_plot, rank_plot
-from ct_attn.report.page import MEASURES
+from ct_attn.report.comparison_plots import bland_altman_plot, difference_plot, rank_colours, rank_plot
+from ct_attn.report.definitions import s2s_by
+from ct_attn.report.page import MEASURES, CasePicture
 from ct_attn.report.paper_table import latex_table, markdown_table
 from ct_attn.report.score_files import ScoreSettings
-from tests.unit.report.test_page import Page
+from tests.unit.report.test_legend import lab
+from tests.unit.report.test_page import Page, noise
 
 
 def score(case_id, dsc, s2s_mm):
@@ -60,7 +63,7 @@ def test_it_holds_means_differences_and_what_a_distance_leaves_out(tmp_path):
     page = Page(write(tmp_path / "r.html"))
     runs = {row[0]: row[1:] for row in page.tables["runs"]}
     assert runs["left kidney DSC"] == ["0.500 ± 0.436", "0.767 ± 0.153"]
-    assert runs["left kidney S2S mm"][0] == "1.50 ± 0.71 without 1 missed or spurious"
+    assert runs["left kidney S2S mm"][0] == "1.50 ± 0.71 without 1"
     pairs = {row[0]: row[1:] for row in page.tables["pairs"]}
     assert pairs["DSC"][:3] == ["left kidney", "gates − U-Net & co_1", "0.267"]
     assert pairs["DSC"][-3:] == ["3", "0", "0"]
@@ -73,7 +76,7 @@ def test_nothing_is_fetched_and_nothing_given_becomes_markup(tmp_path):
     runs = {evil: RUNS["gates"], "b": [replace(one, case_id=evil) for one in RUNS["gates"]]}
     html = write(tmp_path / "r.html", {evil: runs["b"], "b": runs["b"]}, title=evil, notes=[evil])
     page = Page(html)
-    assert "script" not in [tag for tag, _ in page.tags]
+    assert [tag for tag, _ in page.tags].count("script") == 1  # ours
     assert "://" not in html
     assert page.words.count(evil) > 6
 
@@ -84,6 +87,48 @@ def test_a_reader_without_eyes_gets_along(tmp_path):
     plots = [attributes for tag, attributes in page.tags if tag == "svg"]
     assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
     assert len(plots) == 6 + 6 + 2  # differences, rankings, volumes
+
+
+@pytest.mark.parametrize("convention", SurfaceConvention)
+def test_every_number_is_defined_as_its_convention_has_it(tmp_path, convention):
+    settings = ScoreSettings(surface_convention=convention, count_empty=True)
+    words = " ".join(Page(write(tmp_path / "r.html", settings=settings)).words.split())
+    assert f"(convention {convention}" in words
+    assert s2s_by(convention) in words
+    assert "2 TP / (2 TP + FP + FN)" in words
+    assert "both empty counts as DSC, Jaccard and surface DSC 1" in words
+    assert "Centroids apart" not in words  # none is shown
+
+
+def test_a_mean_that_leaves_scored_cases_out_does_not_call_them_missed(tmp_path):
+    """By contour a scored organ may have no distance."""
+    runs = {name: [replace(RUNS["gates"][0], s2s_mm=None), *RUNS["gates"][1:]] for name in "ab"}
+    page = Page(write(tmp_path / "r.html", runs))
+    rows = {row[0]: row[1:] for row in page.tables["runs"]}
+    assert rows["left kidney S2S mm"][0].endswith("without 1")
+    assert "missed or spurious</small>" not in (tmp_path / "r.html").read_text()
+
+
+def test_a_page_too_large_leaves_the_last_pictures_out_and_says_so(tmp_path):
+    pictures = [
+        (case_id, [CasePicture(case_id=case_id, png=noise(seed), alt=f"{case_id} {seed}") for seed in (1, 2)])
+        for case_id in ("first", "second")
+    ]
+    whole = write(tmp_path / "r.html", pictures=pictures)
+    budget = len(whole.encode()) - 1000
+    html = write(tmp_path / "r.html", pictures=pictures, max_bytes=budget)
+    assert len(html.encode()) <= budget
+    assert re.findall(r'<img [^>]*alt="([^"]*)"', html) == ["first 1", "first 2", "second 1"]
+    assert "pictures of second are left out (1);" in html
+
+
+@pytest.mark.parametrize("n_ranks", [2, 4, 7, 10])
+def test_neighbouring_ranks_differ_in_brightness_and_their_words_can_be_read(n_ranks):
+    colours = rank_colours(n_ranks)
+    lightness = [lab(fill)[0] for fill, _ in colours]
+    assert np.diff(lightness).max() < -6
+    for fill, ink in colours:
+        assert abs(lab(fill)[0] - lab(ink)[0]) > 40
 
 
 def test_every_measure_that_is_compared_has_a_column():

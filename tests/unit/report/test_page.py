@@ -5,15 +5,19 @@ import json
 import re
 from base64 import b64decode
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
+from io import BytesIO
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from ct_attn.labels import LabelScheme
 from ct_attn.metrics import CaseScore, State, SurfaceConvention, summarize
+from ct_attn.report.budget import MAX_PAGE_BYTES
 from ct_attn.report.legend import PALETTE
-from ct_attn.report.page import CasePicture, Illustration, worst_first, write_report
+from ct_attn.report.page import CasePicture, Illustration, half_size, worst_first, write_report
 from ct_attn.report.plots import score_plot
 from ct_attn.report.png import palette_png
 from ct_attn.report.reduced import ReducedCase
@@ -64,6 +68,12 @@ SCORES = [
     CaseScore(case_id="case_b", organ="left_kidney", state=State.NOT_LABELLED),
     CaseScore(case_id="case_c", organ="left_kidney", state=State.BOTH_EMPTY),
 ]
+
+
+def noise(seed: int, size_px: int = 60) -> bytes:
+    """A picture that packs badly."""
+    rgb = np.random.default_rng(seed).integers(0, 256, (size_px, size_px, 3), dtype=np.uint8)
+    return palette_png(rgb, PALETTE)
 
 
 class Page(HTMLParser):
@@ -178,6 +188,46 @@ def test_it_says_what_a_surface_is_and_how_both_empty_counts(tmp_path, conventio
     assert f"(convention {convention}" in asked
     assert "both empty counts as DSC, Jaccard and surface DSC 1" in asked
     assert "both empty too" in write(tmp_path / "b.html")
+
+
+def meanings(html: str) -> dict[str, str]:
+    """The words of the page's definitions by their terms."""
+    listed = html.split('<dl class="definitions">')[1].split("</dl>", maxsplit=1)[0]
+    return {
+        unescape(term): unescape(words) for term, words in re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", listed)
+    }
+
+
+def test_distances_are_defined_as_the_convention_has_them(tmp_path):
+    """The words follow what ct_attn.metrics computes; only contour has no pooled average and no HD95."""
+    area, voxel, contour = (
+        meanings(write(tmp_path / "r.html", settings=ScoreSettings(surface_convention=convention)))
+        for convention in SurfaceConvention
+    )
+    assert "both directions pooled and weighted by area" in area["S2S"]
+    assert "both directions pooled, every boundary voxel counted once" in voxel["S2S"]
+    assert "pooled" not in contour["S2S"]
+    assert "the mean over these slices" in contour["S2S"]
+    assert "at least 95 % of a surface's area" in area["HD95"]
+    assert "interpolated" in voxel["HD95"]
+    assert contour["HD95"] == contour["Surface DSC, 1, 2, 3 mm"] == "Not defined by this convention."
+    assert "area that lies within 1, 2 or 3 mm" in area["Surface DSC, 1, 2, 3 mm"]
+    assert "averaged over the slices" in contour["HD"]
+    assert "no slice shows both contours" in contour["Missed, spurious"]
+    assert "no slice shows both contours" not in area["Missed, spurious"]
+
+
+def test_a_card_says_what_its_distances_leave_out(tmp_path):
+    """Whether the organ was missed, or a scored one has no distance, as happens by contour."""
+    html = write(tmp_path / "r.html", [*SCORES, replace(SCORES[0], case_id="d", hd95_mm=None)])
+    pancreas, kidney = html.split('<ul class="cards">')[1].split("<h3>")[1:]
+    assert [" ".join(re.sub("<.*?>", "", one).split()) for one in re.findall("<dd>(.*?)</dd>", pancreas)][
+        :2
+    ] == [
+        "1.33 mm without 1",
+        "7.2 mm without 2",
+    ]
+    assert "without" not in kidney.split("</li>")[0]
 
 
 def test_cases_stand_worst_first_and_numbers_beside_their_columns(html):
@@ -319,6 +369,75 @@ def test_the_viewer_travels_with_its_cases_and_its_licence(tmp_path):
     assert b"niivue" in gzip.decompress(b64decode(packed))
     assert "BSD 2-Clause License" in html
     assert "://" not in html
+
+
+@pytest.fixture
+def crowd():
+    """Nine cases, worst first, each with two pictures that pack badly and the first with a viewer's data."""
+    interest = [0, 3, 4, 5, 1, 6, 7, 8, 2]  # the worst, the median, the best, and from the second worst on
+    cases = []
+    for place, rank in enumerate(interest):
+        case_id = f"case_{place}"
+        pictures = tuple(
+            CasePicture(case_id=case_id, png=noise(2 * place + n), alt=f"{place} {n}") for n in range(2)
+        )
+        cases.append(Illustration(case_id=case_id, rank=str(rank), interest=rank, pictures=pictures))
+    scheme = LabelScheme.from_names({"pancreas": 1})
+    reduced = ReducedCase(scan="QUJD" * 3000, truth="", predicted="", scheme=scheme, step_mm=(2.0, 2.0, 2.5))
+    return [replace(cases[0], viewer=reduced), *cases[1:]]
+
+
+def shown_in(html: str) -> list[str]:
+    return re.findall(r'<img [^>]*alt="([^"]*)"', html)
+
+
+def test_a_page_too_large_leaves_out_what_is_of_least_interest_and_says_so(tmp_path, crowd):
+    whole = write(tmp_path / "r.html", illustrations=crowd)
+    picture = len(crowd[0].pictures[0].data_uri)
+    budget = len(whole.encode()) - int(4.5 * picture)
+    html = write(tmp_path / "r.html", illustrations=crowd, max_bytes=budget)
+    assert budget - 2 * picture < len(html.encode()) <= budget
+    assert shown_in(html) == [
+        "0 0",
+        "0 1",
+        "1 0",
+        "1 1",
+        "2 0",
+        "2 1",
+        "3 0",
+        "3 1",
+        "4 0",
+        "4 1",
+        "5 0",
+        "8 0",
+        "8 1",
+    ]
+    assert "5 pictures are left out: those of case_7, case_6, case_5." in Page(html).words
+    assert 'id="viewer"' in html
+    assert "left out" not in Page(whole).words.split("Definitions")[0]
+
+
+def test_the_worst_case_is_seen_longest_and_numbers_are_never_left_out(tmp_path, crowd):
+    bare = len(write(tmp_path / "r.html", illustrations=[]).encode())
+    one = bare + 2 * len(crowd[0].pictures[0].data_uri)
+    assert shown_in(write(tmp_path / "r.html", illustrations=crowd, max_bytes=one)) == ["0 0"]
+    html = write(tmp_path / "r.html", illustrations=crowd, max_bytes=1)
+    assert shown_in(html) == []
+    assert 'id="viewer"' not in html
+    assert len(Page(html).tables["cases"]) == 1 + len(SCORES)
+    assert "18 pictures and 1 case of the viewer are left out" in html
+
+
+def test_a_page_has_room_for_less_than_20_mb():
+    assert MAX_PAGE_BYTES < 20e6
+
+
+def test_half_a_picture_is_the_average_of_its_blocks():
+    rgb = np.zeros((4, 6, 3), dtype=np.uint8)
+    rgb[:2, :2] = 255
+    small = half_size(CasePicture(case_id="a", png=palette_png(rgb, PALETTE), alt="b", caption="c"))
+    assert (small.size_px, small.alt, small.caption) == ((3, 2), "b", "c")
+    assert imread(BytesIO(small.png))[..., 0].round().tolist() == [[1, 0, 0], [0, 0, 0]]
 
 
 def test_an_older_report_is_replaced(tmp_path):

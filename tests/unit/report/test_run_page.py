@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from ct_attn.metrics import SurfaceConvention
+from ct_attn.report.definitions import s2s_by
 from ct_attn.report.page import CasePicture
 from ct_attn.report.plots import curve_plot
 from ct_attn.report.run_page import WorstCase, write_run_report
@@ -119,6 +121,18 @@ def test_the_worst_cases_are_listed_with_dsc_and_s2s_and_shown(tmp_path):
     assert 'scope="row">case_9<' in html
     assert 'scope="row">case_10<' not in html
     assert 'alt="slices of case_0"' in html
+
+
+def test_the_numbers_of_a_training_are_defined_and_how_both_empty_counts(tmp_path):
+    html = written(tmp_path)
+    for words in (
+        s2s_by(SurfaceConvention.AREA),
+        "also called IoU",
+        "in the working grid&#39;s spacing",
+        "both empty too",
+    ):
+        assert words in html
+    assert "<dt>HD95</dt>" not in html  # none is shown
 
 
 def test_the_page_fetches_nothing_and_shows_the_strip(tmp_path):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ct_attn.metrics.scores import CaseScore, State, SurfaceConvention
 from ct_attn.published import published_figures
+from ct_attn.report.definitions import s2s_by
 from ct_attn.report.reproduction_table import HEADINGS, make_lines, markdown, write_page
 from ct_attn.reproduction.experiments import EXPERIMENTS, choose, trainings_for
 from ct_attn.reproduction.table import Result, make_rows
@@ -91,6 +92,11 @@ def test_missed_organs_are_said_beside_a_distance(tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert "1 missed, 0 spurious" in page
     assert "0.815 ± 0.068" in page
+    assert s2s_by(SurfaceConvention.AREA) in page
+    assert (
+        f"<dt>S2S, by contours</dt><dd>The convention of the authors&#39; released code. "
+        f"{s2s_by(SurfaceConvention.CONTOUR)}" in page
+    )
 
 
 def test_what_another_experiment_needs_is_trained_first():
