@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ from ct_attn.errors import UserError
 from ct_attn.inference.gates import GateViews, place_to_show
 from ct_attn.inference.options import Prediction
 from ct_attn.labels import LabelScheme
-from ct_attn.manifest import file_digest
+from ct_attn.manifest import file_digest, source_files
 from ct_attn.prediction.cases import Case
 from ct_attn.prediction.filtering import filter_mask
 from ct_attn.prediction.gate_pictures import write_gate_picture
@@ -84,7 +85,12 @@ class Computed:
 
 
 def read(case: Case, options: ReadingOptions) -> Loaded:
-    """Read a scan. Raises :class:`UserError` as :func:`~ct_attn.scan_io.scan.read_scan` does."""
+    """Read a scan.
+
+    Raises :class:`UserError` as :func:`~ct_attn.scan_io.scan.read_scan` does, and for a refused case.
+    """
+    if case.refusal is not None:
+        raise case.refusal
     seconds: dict[str, float] = {}
     notes: list[str] = []
     with _timed(seconds, "reading"):
@@ -183,7 +189,8 @@ def write_failure(case: Case, error: Exception) -> str:
     with suppress(OSError):  # the line below tells it all the same
         remove_partial(case)
         write_json(FailureRecord(cause=without_path(cause, case), version=__version__), case.files.failure)
-    return cause if case.scan.path.name in cause else f"{case.scan.path}: {cause}"
+    named = case.refusal is not None or case.scan.path.name in cause
+    return cause if named else f"{case.scan.path}: {cause}"
 
 
 def describe(error: Exception) -> str:
@@ -193,9 +200,12 @@ def describe(error: Exception) -> str:
 
 
 def without_path(text: str, case: Case) -> str:
-    """``text`` with the folders cut off that the scan and its mask lie in: they may tell who and where."""
+    """``text`` without what may tell who and where: folders around scan and mask, names of slices."""
     for path in (case.scan.path, case.scan.path.resolve(), case.files.mask, case.files.mask.resolve()):
         text = text.replace(f"{path.parent}{os.sep}", "") if path.parent.name else text
+    if case.scan.path.is_dir():
+        for number, file in enumerate(source_files(case.scan.path), start=1):
+            text = re.sub(re.escape(f"{os.sep}{file.name}") + r"(?=\W|$)", f"{os.sep}file {number}", text)
     return text
 
 
