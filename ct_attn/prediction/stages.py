@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,7 +19,7 @@ from ct_attn.errors import UserError
 from ct_attn.inference.gates import GateViews, place_to_show
 from ct_attn.inference.options import Prediction
 from ct_attn.labels import LabelScheme
-from ct_attn.manifest import file_digest, source_files
+from ct_attn.manifest import file_digest
 from ct_attn.prediction.cases import Case
 from ct_attn.prediction.filtering import filter_mask
 from ct_attn.prediction.gate_pictures import write_gate_picture
@@ -200,12 +199,9 @@ def describe(error: Exception) -> str:
 
 
 def without_path(text: str, case: Case) -> str:
-    """``text`` without what may tell who and where: folders around scan and mask, names of slices."""
+    """``text`` with the folders cut off that the scan and its mask lie in: they may tell who and where."""
     for path in (case.scan.path, case.scan.path.resolve(), case.files.mask, case.files.mask.resolve()):
         text = text.replace(f"{path.parent}{os.sep}", "") if path.parent.name else text
-    if case.scan.path.is_dir():
-        for number, file in enumerate(source_files(case.scan.path), start=1):
-            text = re.sub(re.escape(f"{os.sep}{file.name}") + r"(?=\W|$)", f"{os.sep}file {number}", text)
     return text
 
 

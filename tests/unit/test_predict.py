@@ -515,5 +515,5 @@ def test_names_of_slices_stay_out_of_failures_that_are_written_down(run, dicom_s
     first.with_name("Mueller.dcm").write_bytes(damaged[:-40])
     run(dicom_scans)
     written = (tmp_path / "masks" / "abdomen.failed.json").read_text()
-    assert "abdomen/file 6" in written
+    assert "abdomen, file 6 of 6 by name: expected a whole DICOM file" in written
     assert_nothing_tells(folder=tmp_path / "masks")
