@@ -161,6 +161,13 @@ def own_folder(
     patients: Annotated[
         Path | None, typer.Option(help="CSV with case_id,patient_id, where patients have several scans.")
     ] = None,
+    pseudonyms: Annotated[
+        Path | None,
+        typer.Option(
+            help="Number cases and patients; this CSV, outside the output, keeps which is which.",
+            show_default=False,
+        ),
+    ] = None,
     folds: Folds = 5,
     seed: Seed = 0,
     flip: Flips = None,
@@ -181,7 +188,9 @@ def own_folder(
         raise UserError(
             f"--labels-map {labels_map}", expected="organ=code,...", found=str(error), remedy="mend it"
         ) from error
-    found = find_folder(images, labels, table, name=name, source=source, licence=licence, patients=patients)
+    found = find_folder(
+        images, labels, table, name=name, source=source, licence=licence, patients=patients, key=pseudonyms
+    )
     _prepare(
         found, output, folds=folds, seed=seed, jobs=jobs, memory_gb=memory_gb,
         options=replace(_options(prefer, fix_spacing, fix_tilt), spacing_mm=spacing, rescale=rescale),

@@ -15,6 +15,7 @@ from ct_attn.prediction.cases import (
     Status,
     examine,
     find_cases,
+    forget_refusals,
     require_replaceable,
     shard,
 )
@@ -82,7 +83,8 @@ def predict(
     A mask of a scan that has changed is made again, with a note; one of other models or
     settings, one that was changed by hand, or that has no record, only with ``overwrite``. A
     scan that fails does not stop the others unless it is the only one; its cause is written
-    into ``<name>.failed.json``.
+    into ``<name>.failed.json``. A DICOM folder whose name repeats what its headers say of the patient
+    fails so, as ``unnamed_<number>``, unless ``output`` is a file.
 
     Raises :class:`UserError` for a wrong model, source or output, or a mask that may not be
     replaced, before anything is predicted.
@@ -90,6 +92,7 @@ def predict(
     cohort = cohort or Cohort()
     resolved = resolve(request)
     found = find_cases(sources, output)
+    forget_refusals(found, output)
     cases = shard(found, part=cohort.part, of=cohort.n_parts)
     statuses = [examine(case, resolved) for case in cases]
     if not overwrite:

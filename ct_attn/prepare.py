@@ -67,11 +67,15 @@ def prepare(download: Download, output: Path, how: HowToPrepare, *, progress: Pr
 
     A case that was prepared before from the same bytes and in the same way is kept. One
     that can't be used is refused by name and does not stop the others. Raises
-    :class:`UserError` when ``output`` holds something else or is being written to, or
-    ``flips`` names a case that isn't there.
+    :class:`UserError` when ``output`` holds something else or is being written to, would
+    hold the key of the pseudonyms, or ``flips`` names a case that isn't there.
     """
     _require_known(how.flips, download)
+    if download.key is not None:
+        download.key.require_outside(output)
     with _claimed(output, download):
+        if download.key is not None:
+            download.key.write()  # before anything bears a number of it
         _sweep(output)
         records, refused = _convert(download, output, how, progress)
         _sweep(output)
@@ -93,6 +97,8 @@ def _require_known(flips: Mapping[str, Flip], download: Download) -> None:
 def _claimed(output: Path, download: Download) -> Iterator[None]:
     """Hold ``output`` against other runs; it is empty or holds the same data set, prepared before."""
     mark, claim = output / _MARK_NAME, {"data set": download.name}
+    if download.key is not None:
+        claim["names"] = "pseudonyms"  # files by other names may lie where they were none
     if output.exists() and not output.is_dir():
         raise UserError(output, expected="a folder", found="a file", remedy="choose another -o")
     there = any(entry.name != _LOCK_NAME for entry in output.iterdir()) if output.is_dir() else False

@@ -43,7 +43,12 @@ def patient(seed: int) -> tuple[Volume, Mask]:
     return Volume(hu=np.ascontiguousarray(case.volume.hu[box]), grid=grid), Mask(labels=labels, grid=grid)
 
 
-def write_dicom(folder: Path, volume: Volume, names: Sequence[str] | None = None) -> None:
+def write_dicom(
+    folder: Path,
+    volume: Volume,
+    names: Sequence[str] | None = None,
+    fields: Mapping[str, object] | None = None,
+) -> None:
     """``volume`` (LPS) as one DICOM series of axial slices."""
     columns, rows, slices = volume.grid.shape
     first = volume.grid.affine[:3, 3] * [-1, -1, 1]
@@ -53,7 +58,7 @@ def write_dicom(folder: Path, volume: Volume, names: Sequence[str] | None = None
         positions=[(*first[:2], first[2] + index * spacing[2]) for index in range(slices)],
         stored=(volume.hu.T.astype(np.int32) + 1024).astype(np.int16),
         names=names or [f"1-{index + 1:03d}.dcm" for index in range(slices)],
-        fields={"PixelSpacing": [spacing[1], spacing[0]], "StudyDate": "20151124"},
+        fields={"PixelSpacing": [spacing[1], spacing[0]], "StudyDate": "20151124", **(fields or {})},
     )
     assert (columns, rows) == volume.hu.shape[:2]
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ct_attn.datasets.pseudonyms import Key, make_key
 from ct_attn.datasets.source import (
     CodeTable,
     Download,
@@ -18,6 +19,7 @@ from ct_attn.datasets.source import (
 )
 from ct_attn.errors import UserError
 from ct_attn.labels import ORGANS
+from ct_attn.scan_io.identity import Identity, read_identity, repeats
 from ct_attn.scan_io.scan import find_scans
 
 _IGNORED = "ignore"
@@ -66,26 +68,38 @@ def find_folder(
     source: str,
     licence: str,
     patients: Path | None = None,
+    key: Path | None = None,
 ) -> Download:
     """The cases with a scan in ``images`` and a label of the same stem in ``labels``.
 
     A scan is a NIfTI file or a folder of DICOM slices; nnU-Net's ending ``_0000`` is
     dropped. ``patients`` is a CSV file with the columns ``case_id`` and ``patient_id``;
-    without it every case counts as another patient. Raises :class:`UserError` when there
-    is no case, or a case has no patient in the file.
+    without it every case counts as another patient. With ``key`` cases and patients are
+    numbered as that file says, or will (:mod:`ct_attn.datasets.pseudonyms`).
+
+    Raises :class:`UserError` when there is no case, a case has no patient in the file,
+    ``key`` is something else, or there is none and a name or a patient's id repeats what a
+    DICOM header says of the patient.
     """
     require_folder(images, "a folder of scans")
     scans = {scan.name.removesuffix("_0000"): scan.path for scan in find_scans(images)}
-    cases, notices = pair_by_stem(scans, nifti_files(labels), table)
-    require_cases(cases, images, "scans and labels of the same names")
-    patient_of = _read_patients(patients) if patients else None
-    if patient_of is not None:
-        without = [case.case_id for case in cases if case.case_id not in patient_of]
-        if without:
-            found = f"none for {', '.join(without)}"
-            raise UserError(patients or "", expected="a patient_id for every case", found=found, remedy="add")
-        cases = [replace(case, patient_id=patient_of[case.case_id]) for case in cases]
-    else:
+    files = nifti_files(labels)
+    require_cases(scans.keys() & files.keys(), images, "scans and labels of the same names")
+    said = _read_patients(patients) if patients else {}
+    patient_of = {stem: said.get(stem, stem) for stem in scans.keys() | files.keys()}
+    if key is None:
+        _require_no_identity(images, scans, patient_of)
+    if patients is not None:
+        _require_all({stem for stem in scans.keys() & files.keys() if stem not in said}, patients, key)
+    pseudonyms: Key | None = None
+    if key is not None:
+        pseudonyms = make_key(key, patient_of)
+        number_of = {row.name: row.case_id for row in pseudonyms.rows}
+        scans, files = ({number_of[stem]: path for stem, path in found.items()} for found in (scans, files))
+        patient_of = {row.case_id: row.patient_id for row in pseudonyms.rows}
+    cases, notices = pair_by_stem(scans, files, table)
+    cases = [replace(case, patient_id=patient_of[case.case_id]) for case in cases]
+    if patients is None:
         notices.append("no --patients given: every case counts as another patient")
     unfit = {case.case_id for case in cases if not is_case_id(case.case_id)}
     return Download(
@@ -93,11 +107,45 @@ def find_folder(
         source=source,
         licence=licence,
         cases=tuple(case for case in cases if case.case_id not in unfit),
-        refused=dict.fromkeys(
-            sorted(unfit), "expected a name of letters, digits, dot, dash and underscore; rename its files"
-        ),
+        refused=dict.fromkeys(sorted(unfit), _UNFIT_NAME),
         notices=tuple(notices),
+        key=pseudonyms,
     )
+
+
+def _require_all(without: Collection[str], patients: Path, key: Path | None) -> None:
+    """Raise :class:`UserError` where cases are ``without`` a patient; with a ``key`` they are not named."""
+    if without:
+        raise UserError(
+            patients,
+            expected="a patient_id for every case",
+            found=f"none for {', '.join(sorted(without)) if key is None else f'{len(without)} cases'}",
+            remedy="add",
+        )
+
+
+def _require_no_identity(images: Path, scans: Mapping[str, Path], patient_of: Mapping[str, str]) -> None:
+    """Refuse names and patients' ids that repeat what a DICOM header says of the patient.
+
+    A label without a scan is compared with all headers: it may be any patient's.
+    """
+    identities = {stem: read_identity(path) for stem, path in scans.items() if path.is_dir()}
+    anyone = Identity()
+    for identity in identities.values():
+        anyone |= identity
+    telling = [
+        stem
+        for stem, patient in patient_of.items()
+        for identity in [identities.get(stem, anyone)]
+        if repeats(stem, identity) or repeats(patient, identity)
+    ]
+    if telling:
+        raise UserError(
+            images,
+            expected="names and patients' ids that repeat nothing of what DICOM headers say of patients",
+            found=f"{len(telling)} of {len(patient_of)} that do",
+            remedy="number them with --pseudonyms KEYFILE, which keeps apart from the data who is who",
+        )
 
 
 def _read_patients(path: Path) -> Mapping[str, str]:

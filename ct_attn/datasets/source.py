@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_attn.datasets.pseudonyms import Key
 from ct_attn.errors import UserError
 from ct_attn.labels import DISK_SCHEME, KIDNEYS, ORGANS, LabelScheme
 from ct_attn.scan_io import nifti
@@ -132,7 +133,8 @@ class Download:
     """A data set as found on disk.
 
     ``refused`` tells by case id why a case can't be used at all; ``notices`` say in
-    plain sentences what is missing, in excess or withdrawn. Neither holds a path.
+    plain sentences what is missing, in excess or withdrawn. Neither holds a path. ``key``:
+    which case is which, where they were numbered; nothing of it goes into the prepared data.
     """
 
     name: str
@@ -141,6 +143,7 @@ class Download:
     cases: tuple[SourceCase, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    key: Key | None = None
 
 
 def require_folder(path: Path, what: str) -> None:
@@ -150,7 +153,7 @@ def require_folder(path: Path, what: str) -> None:
         raise UserError(path, expected=what, found=found, remedy="check the path")
 
 
-def require_cases(cases: Collection[SourceCase], path: Path, what: str, *, found: str = "none") -> None:
+def require_cases(cases: Collection[SourceCase | str], path: Path, what: str, *, found: str = "none") -> None:
     """Raise :class:`UserError` unless there are ``cases`` in ``path``."""
     if not cases:
         raise UserError(path, expected=what, found=found, remedy="check the path and the folders' names")

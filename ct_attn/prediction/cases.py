@@ -20,19 +20,28 @@ from ct_attn.prediction.record import (
 )
 from ct_attn.prediction.request import Outputs, Resolved
 from ct_attn.scan_io import nifti
+from ct_attn.scan_io.identity import read_identity, repeats
 from ct_attn.scan_io.scan import ScanFile, find_scans
+
+#: What a scan is called whose own name may not be used, before its number.
+_UNNAMED = "unnamed_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A scan and where its outputs go."""
+    """A scan and where its outputs go.
+
+    ``refusal``: why it may not be predicted, whatever it holds: its outputs would say whose it is.
+    """
 
     scan: ScanFile
     files: OutputFiles
+    refusal: UserError | None = None
 
     @property
     def name(self) -> str:
-        return self.scan.name
+        """What its outputs are called: like the scan, or as the user named a single mask."""
+        return self.files.name
 
 
 class State(StrEnum):
@@ -66,13 +75,15 @@ class Status:
 def find_cases(sources: Sequence[Path], output: Path) -> list[Case]:
     """The scans of all ``sources``, by name, with their outputs in ``output``.
 
-    ``output`` is a file for one scan (``.nii.gz``, ``.nii``), else a folder. Raises
-    :class:`UserError` when there is no scan, two share a name or an output, or a mask
+    ``output`` is a file for one scan (``.nii.gz``, ``.nii``), else a folder. A DICOM folder whose
+    name repeats what its headers say of the patient is refused and goes by its number there.
+    Raises :class:`UserError` when there is no scan, two share a name or an output, or a mask
     would take the place of its scan.
     """
     scans = sorted((scan for source in sources for scan in find_scans(source)), key=lambda scan: scan.name)
-    for name, group in groupby(scans, key=lambda scan: scan.name):
-        same = list(group)
+    cases = _with_targets(scans, output)
+    for name, group in groupby(cases, key=lambda case: case.name):
+        same = [case.scan for case in group]
         if len(same) > 1:
             raise UserError(
                 same[1].path,
@@ -80,12 +91,11 @@ def find_cases(sources: Sequence[Path], output: Path) -> list[Case]:
                 found=f"a second one named {name} (the first is {same[0].path})",
                 remedy="rename one, or predict it into another -o: their masks would have the same name",
             )
-    cases = [Case(scan=scan, files=OutputFiles(mask=target)) for scan, target in _targets(scans, output)]
     _require_apart(cases, output)
-    return cases
+    return sorted(cases, key=lambda case: case.name)
 
 
-def _targets(scans: Sequence[ScanFile], output: Path) -> list[tuple[ScanFile, Path]]:
+def _with_targets(scans: Sequence[ScanFile], output: Path) -> list[Case]:
     if nifti.has_nifti_name(output):
         if len(scans) > 1:
             raise UserError(
@@ -94,10 +104,41 @@ def _targets(scans: Sequence[ScanFile], output: Path) -> list[tuple[ScanFile, Pa
                 found="a file name",
                 remedy="give a folder to -o",
             )
-        return [(scans[0], output)]
+        return [Case(scan=scans[0], files=OutputFiles(mask=output))]
     if output.exists() and not output.is_dir():
         raise UserError(output, expected="a folder, or a new one", found="a file", remedy="choose another -o")
-    return [(scan, output / f"{scan.name}.nii.gz") for scan in scans]
+    return [
+        _unnamed(scan, output, number, len(scans))
+        if _tells_identity(scan)
+        else Case(scan=scan, files=OutputFiles(mask=output / f"{scan.name}.nii.gz"))
+        for number, scan in enumerate(scans, start=1)
+    ]
+
+
+def _tells_identity(scan: ScanFile) -> bool:
+    return scan.path.is_dir() and repeats(scan.name, read_identity(scan.path))
+
+
+def _unnamed(scan: ScanFile, output: Path, number: int, total: int) -> Case:
+    """A case that is refused, under a name that tells nothing: its record and all lines bear it."""
+    return Case(
+        scan=scan,
+        files=OutputFiles(mask=output / f"{_UNNAMED}{number:04d}.nii.gz"),
+        refusal=UserError(
+            f"scan {number} of {total} by name",
+            expected="a folder name that repeats nothing of what its DICOM headers say of the patient",
+            found="one that does, and outputs are named after it",
+            remedy="rename the folder, or name the output of a single scan: -o NAME.nii.gz",
+        ),
+    )
+
+
+def forget_refusals(cases: Sequence[Case], output: Path) -> None:
+    """Remove what was written of refused scans that are no longer among ``cases``: they were renamed."""
+    present = {case.files.failure for case in cases}
+    for failure in output.glob(f"{_UNNAMED}[0-9]*.failed.json"):
+        if failure not in present:
+            failure.unlink(missing_ok=True)
 
 
 def _require_apart(cases: Sequence[Case], output: Path) -> None:
@@ -124,6 +165,8 @@ def examine(case: Case, expected: Resolved | None = None, *, models: tuple[str, 
 
     ``models``: digests of models, when only they are known.
     """
+    if case.refusal is not None:
+        return Status(case=case, state=State.FAILED, reason=str(case.refusal))
     models = expected.model_digests if expected else models
     files = case.files
     record = read_record(files)

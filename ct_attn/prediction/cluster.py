@@ -231,4 +231,4 @@ def _with_absolute_models(resolved: Resolved) -> Resolved:
 def _with_absolute_paths(case: Case) -> Case:
     """Workers have another working directory."""
     scan = ScanFile(name=case.scan.name, path=case.scan.path.absolute())
-    return Case(scan=scan, files=OutputFiles(mask=case.files.mask.absolute()))
+    return replace(case, scan=scan, files=OutputFiles(mask=case.files.mask.absolute()))

@@ -84,7 +84,12 @@ class Computed:
 
 
 def read(case: Case, options: ReadingOptions) -> Loaded:
-    """Read a scan. Raises :class:`UserError` as :func:`~ct_attn.scan_io.scan.read_scan` does."""
+    """Read a scan.
+
+    Raises :class:`UserError` as :func:`~ct_attn.scan_io.scan.read_scan` does, and for a refused case.
+    """
+    if case.refusal is not None:
+        raise case.refusal
     seconds: dict[str, float] = {}
     notes: list[str] = []
     with _timed(seconds, "reading"):
@@ -183,7 +188,8 @@ def write_failure(case: Case, error: Exception) -> str:
     with suppress(OSError):  # the line below tells it all the same
         remove_partial(case)
         write_json(FailureRecord(cause=without_path(cause, case), version=__version__), case.files.failure)
-    return cause if case.scan.path.name in cause else f"{case.scan.path}: {cause}"
+    named = case.refusal is not None or case.scan.path.name in cause
+    return cause if named else f"{case.scan.path}: {cause}"
 
 
 def describe(error: Exception) -> str:

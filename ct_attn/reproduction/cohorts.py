@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ct_attn.datasets.pancreas_ct_splits import SEED
@@ -16,14 +17,14 @@ PHANTOM = "ct-attn phantom"
 
 
 def divide(manifest: Manifest, path: Path, train_test: str) -> Manifest:
-    """The cases of ``manifest`` in ``path``, divided into training and test like ``train_test``.
+    """The cases of ``manifest``, read from ``path``, divided into training and test like ``train_test``.
 
     ``120/30`` stands for four fifths: patients come in an order drawn from a fixed seed,
     the first ones train. Of the training side about a tenth, fold 0, is for validation.
-    Paths are made absolute. Raises :class:`UserError` with too few patients.
+    Raises :class:`UserError` with too few patients.
     """
     cases_of: dict[str, list[Case]] = {}
-    for case in with_absolute_paths(manifest, path).cases:
+    for case in manifest.cases:
         cases_of.setdefault(case.patient_id, []).append(case)
     n_train, n_test = (int(number) for number in train_test.split("/"))
     n_patients = len(cases_of)
@@ -53,15 +54,28 @@ def divide(manifest: Manifest, path: Path, train_test: str) -> Manifest:
     )
 
 
-def with_absolute_paths(manifest: Manifest, path: Path) -> Manifest:
-    """``manifest`` in ``path``, for a manifest elsewhere."""
-    root = path.parent.resolve()
+def moved(manifest: Manifest, path: Path, folder: Path) -> Manifest:
+    """``manifest`` in ``path``, with its files as seen from ``folder``.
 
-    def moved(case: Case) -> Case:
-        return case.model_copy(update={"image": str(root / case.image), "label": str(root / case.label)})
+    Relative, like all that is written down: an absolute path tells whose machine it was.
+    """
+    root, target = path.parent.resolve(), folder.resolve()
+
+    def seen_from_there(file: str) -> str:
+        place = root / file
+        # The file itself may be a link (git-annex), whose own name is the one that tells its format.
+        return os.path.relpath(place.parent.resolve() / place.name, target)
+
+    def moved_case(case: Case) -> Case:
+        return case.model_copy(
+            update={"image": seen_from_there(case.image), "label": seen_from_there(case.label)}
+        )
 
     return manifest.model_copy(
-        update={"training": tuple(map(moved, manifest.training)), "test": tuple(map(moved, manifest.test))}
+        update={
+            "training": tuple(map(moved_case, manifest.training)),
+            "test": tuple(map(moved_case, manifest.test)),
+        }
     )
 
 

@@ -16,7 +16,7 @@ from ct_attn.network.build import build_network
 from ct_attn.network.memory import activation_bytes_per_voxel, training_bytes
 from ct_attn.plan import targets_labelled
 from ct_attn.recipe import Recipe, read_recipe
-from ct_attn.reproduction.cohorts import describe, divide, require_apart, with_absolute_paths
+from ct_attn.reproduction.cohorts import describe, divide, moved, require_apart
 from ct_attn.reproduction.experiments import Experiment, choose, trainings_for
 
 NO_SOURCE = "needs --source: CT-150 is not public, and no cohort was named in its place"
@@ -108,7 +108,7 @@ def memory_gib(job: Job, device: str = "auto") -> float:
 def _cohorts(target: Path, source: Path | None, output: Path) -> dict[str, Cohort]:
     """By split of the paper. Raises :class:`UserError` for manifests that cannot serve."""
     own = read_manifest(target)
-    divided = with_absolute_paths(own, target) if own.test and own.training else divide(own, target, "61/21")
+    divided = own if own.test and own.training else divide(own, target, "61/21")
     chosen = {"61/21": (divided, "target", target)}
     if source is not None:
         theirs = read_manifest(source)
@@ -121,9 +121,12 @@ def _cohorts(target: Path, source: Path | None, output: Path) -> dict[str, Cohor
                 path, expected="training cases that label the pancreas", found="none",
                 remedy="give another manifest",
             )  # fmt: skip
+    folder = output / "data"
     return {
-        split: Cohort(manifest=manifest, path=output / "data" / f"{name}.json", data=describe(manifest))
-        for split, (manifest, name, _) in chosen.items()
+        split: Cohort(
+            manifest=moved(manifest, path, folder), path=folder / f"{name}.json", data=describe(manifest)
+        )
+        for split, (manifest, name, path) in chosen.items()
     }
 
 

@@ -8,12 +8,14 @@ missing, doubled, tilted or foreign slice is refused, since averaging the spacin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.config import disable_value_validation
 
+from ct_attn.errors import UserError
 from ct_attn.scan_io.dicom_fixes import (
     even_count,
     even_places_mm,
@@ -49,8 +51,32 @@ def read_series(folder: Path, options: ReadingOptions = AS_IT_IS, on_note: OnNot
     series is the scan, not a plain CT, a slice is missing, doubled, tilted or unlike
     the others and ``options`` don't say to correct it, the header promises more voxels
     than they allow, or pixels are damaged or compressed in a way that no installed
-    decoder reads.
+    decoder reads. It names a file by its number in the folder: people call slices, too,
+    after patients, and scanners after UIDs.
     """
+    with _numbering_files(folder):
+        return _read_series(folder, options, on_note)
+
+
+@contextmanager
+def _numbering_files(folder: Path) -> Iterator[None]:
+    """Put a file's number in place of its name in what is said of it."""
+    try:
+        yield
+    except UserError as error:
+        files = [path for path in folder.iterdir() if path.is_file()]
+        paths = [str(path) for path in sorted(files, key=lambda path: (path.name[0] == ".", path.name))]
+        if error.subject not in paths:
+            raise
+        raise UserError(
+            f"{folder}, file {paths.index(error.subject) + 1} of {len(paths)} by name",
+            expected=error.expected,
+            found=error.found,
+            remedy=error.remedy,
+        ) from error
+
+
+def _read_series(folder: Path, options: ReadingOptions, on_note: OnNote) -> Volume:
     headers = choose_series(read_headers(folder), folder, options, on_note)
     slices = [slice_of(header, options) for header in headers]
     require_alike(slices, folder)

@@ -79,7 +79,7 @@ def require_alike(slices: Sequence[Slice], folder: Path) -> None:
             raise UserError(
                 folder,
                 expected=f"slices that share one {what}",
-                found=f"{count} of {len(slices)} unlike {first.path.name}{among}",
+                found=f"{count} of {len(slices)} unlike the first by name{among}",
                 remedy="keep the slices of one stack"
                 + (": move the localiser away" if localisers else " (a localiser may be among them)"),
             )

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
+import shutil
+import zipfile
 from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import pydicom
 import pytest
 
 from tests import downloads
 from tests.cohorts import TINY_RECIPE
 from tests.command import ct_attn
-from tests.unit.scan_io.dicom_files import write_series
 
+UID_ROOT = "1.2.826.0.1.3680043.9.7718281"
 #: In every header; each is found nowhere by chance.
 CANARIES = {
     "PatientName": "Kanarienvogel^Quirin",
@@ -27,6 +32,7 @@ CANARIES = {
     "SeriesDate": "20190824",
     "AcquisitionDate": "20190825",
     "ContentDate": "20190826",
+    "InstanceCreationDate": "20190827",
     "StudyTime": "031415.926535",
     "AccessionNumber": "ACC-CANARY-31",
     "InstitutionName": "Voliere General",
@@ -36,72 +42,166 @@ CANARIES = {
     "SeriesDescription": "canary portal venous",
     "StudyID": "STUDY-CANARY",
 }
-N_CASES = 4
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID")
+PRIVATE = "private canary Zeisig"
+#: What a folder and its slices are called where people name them after patients.
+TELLING, TELLING_FILE = "Kanarienvogel_Quirin", "Kanarienvogel"
+CODES = "pancreas=1,spleen=2,left_kidney=3,right_kidney=4"
+RECIPES = Path(__file__).resolve().parents[2] / "pipelines" / "paper"
+MINIATURE = (
+    "preprocessing.spacing_mm=[16,16,16]", "training.patch_size=[16,16,16]", "training.epochs=1",
+    "training.validate_every=1", "training.batches_per_epoch=1", "inference.overlap=0",
+)  # fmt: skip
+
+
+def secrets() -> Iterator[tuple[str, str]]:
+    """What may be found nowhere, with what it is: whole, its parts, dates as people write them."""
+    yield "UID", UID_ROOT
+    yield "private tag", PRIVATE
+    yield "folder", TELLING
+    for keyword, canary in CANARIES.items():
+        yield keyword, canary
+        yield from ((keyword, part) for part in canary.split("^") if len(part) > 4)
+        if keyword.endswith("Date"):
+            year, month, day = canary[:4], canary[4:6], canary[6:]
+            yield keyword, f"{year}-{month}-{day}"
+            yield keyword, f"{day}.{month}.{year}"
 
 
 def write_dicom(folder: Path, seed: int) -> None:
+    """A drawn patient with every canary in every header, one of the slices' files named after them."""
     volume, _ = downloads.patient(seed)
-    spacing, first = volume.grid.spacing_mm, volume.grid.affine[:3, 3] * [-1, -1, 1]
-    write_series(
-        folder,
-        positions=[(*first[:2], first[2] + index * spacing[2]) for index in range(volume.grid.shape[2])],
-        stored=(volume.hu.T.astype(np.int32) + 1024).astype(np.int16),
-        fields={"PixelSpacing": [spacing[1], spacing[0]], **CANARIES},
-    )
+    uids = {keyword: f"{UID_ROOT}.{number}.{seed}" for number, keyword in enumerate(UIDS)}
+    names = [f"{TELLING_FILE}_{index:03}.dcm" for index in range(volume.grid.shape[2])]
+    downloads.write_dicom(folder, volume, names, CANARIES | uids)
+    for index, path in enumerate(sorted(folder.iterdir())):
+        header = pydicom.dcmread(path)
+        header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = (
+            f"{uids['SOPInstanceUID']}.{index}"
+        )
+        header.private_block(0x0099, "CANARIES", create=True).add_new(1, "LO", PRIVATE)
+        header.save_as(path)
+
+
+def write_label(path: Path, seed: int, codes: dict[int, int] | None = None) -> None:
+    volume, mask = downloads.patient(seed)
+    labels = mask.labels if codes is None else downloads.recoded(mask, codes)
+    downloads.write_label(path, labels, volume.grid.affine)
+
+
+def damage(slice_file: Path) -> None:
+    slice_file.write_bytes(slice_file.read_bytes()[:-40])
+
+
+@dataclass
+class Road:
+    """The ``download``, all that commands ``made`` of it, and all they ``said``."""
+
+    download: Path
+    made: Path
+    said: str = ""
+
+    def go(self, *words: object, code: int = 0) -> None:
+        done = ct_attn(*words)
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+        self.said += done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
-    """The download, all that the commands made of it, and all they said."""
+def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     folder = tmp_path_factory.mktemp("road")
-    download, made = folder / "secret_download", folder / "made"
-    for seed in range(1, N_CASES + 1):
-        write_dicom(download / "scans" / f"case{seed}", seed)
-        _, mask = downloads.patient(seed)
-        downloads.write_label(
-            download / "labels" / f"case{seed}.nii.gz", mask.labels, downloads.patient(seed)[0].grid.affine
-        )
-    made.mkdir()
-    (made / "recipe.yaml").write_text(TINY_RECIPE)
-    manifest, model = made / "data" / "manifest.json", made / "run" / "model"
-    codes = "pancreas=1,spleen=2,left_kidney=3,right_kidney=4"
-    said = ""
-    for words in (
-        ("prepare", "folder", "--images", download / "scans", "--labels", download / "labels",
-         "--labels-map", codes, "--folds", 2, "-o", made / "data"),
-        ("check", manifest),
-        ("plan", "--data", manifest, "-o", made / "planned.yaml"),
-        ("train", made / "recipe.yaml", "--data", manifest, "-o", made / "run", "--set", "training.epochs=2"),
-        ("predict", "-m", model, "-i", download / "scans", "-o", made / "masks", "--attention"),
-        ("predict", "-m", model, "-i", download / "scans" / "case1", "-o", made / "one.nii.gz"),
-        ("evaluate", "--truth", download / "labels", "--predicted", made / "masks", "-o", made / "blind"),
-        ("evaluate", "--truth", made / "data" / "labelsTr", "--predicted", made / "masks", "-o", made / "a"),
-        ("compare", f"first={made / 'blind'}", f"second={made / 'a'}", "-o", made / "comparison"),
-        ("doctor",),
-    ):  # fmt: skip
-        done = ct_attn(*words)
-        assert done.returncode == 0, (words, done.stderr)
-        said += done.stdout + done.stderr
-    illustrated = made / "illustrated"
+    road = Road(download=folder / "secret_download", made=folder / "made")
+    road.made.mkdir()
+    (road.made / "recipe.yaml").write_text(TINY_RECIPE)
+    prepare(road)
+    train(road)
+    predict(road)
+    evaluate(road)
+    return road
+
+
+def prepare(road: Road) -> None:
+    download, made = road.download, road.made
+    for seed, name in enumerate(("case1", "case2", "case3", TELLING), start=1):
+        write_dicom(download / "scans" / name, seed)
+        write_label(download / "labels" / f"{name}.nii.gz", seed)
+    for number in (1, 2):
+        series = download / "Pancreas-CT" / f"PANCREAS_{number:04d}" / f"08-23-2019-{TELLING}"
+        write_dicom(series / "canary portal venous", number)
+        write_label(download / "labels82" / f"label{number:04d}.nii.gz", number, {downloads.PANCREAS: 1})
+    folders = ("--images", download / "scans", "--labels", download / "labels", "--labels-map", CODES)
+    key = ("--pseudonyms", download / "key.csv")
+    road.go("prepare", "folder", *folders, "--folds", 2, "-o", made / "refused", code=2)
+    road.go("prepare", "folder", *folders, "--folds", 2, "-o", made / "data", *key)
+    road.go("prepare", "pancreas-ct", "--images", download / "Pancreas-CT", "--labels", download / "labels82",
+            "-o", made / "pancreas_ct")  # fmt: skip
+    road.go("check", made / "data" / "manifest.json")
+    broken = shutil.copytree(download, download / "broken")
+    damage(sorted((broken / "scans" / "case1").iterdir())[1])
+    sorted((broken / "scans" / "case2").iterdir())[2].unlink()
+    two_series(broken / "scans" / "case3")
+    folders = ("--images", broken / "scans", "--labels", broken / "labels", "--labels-map", CODES)
+    road.go("prepare", "folder", *folders, "--folds", 2, "-o", made / "partly", *key, code=1)
+
+
+def two_series(folder: Path) -> None:
+    """Put another series beside the one in ``folder``."""
+    write_dicom(folder.with_name("other"), 4)
+    for path in folder.with_name("other").iterdir():
+        path.rename(folder / f"other_{path.name}")
+    folder.with_name("other").rmdir()
+
+
+def train(road: Road) -> None:
+    manifest, made = road.made / "data" / "manifest.json", road.made
+    road.go("plan", "--data", manifest, "-o", made / "planned.yaml")
+    road.go("train", made / "recipe.yaml", "--data", manifest, "-o", made / "run", "--fold", "all",
+            "--set", "training.epochs=2")  # fmt: skip
+    road.go("summarize", made / "run", "-o", made / "summary")
+    road.go("calibrate", "-m", made / "run" / "fold_0" / "model", "--data", manifest)
+    changes = [word for change in MINIATURE for word in ("--set", change)]
+    road.go("reproduce", "--data", manifest, "-o", made / "paper", "--recipes", RECIPES,
+            "--only", "ct82_scr_unet", *changes)  # fmt: skip
+
+
+def predict(road: Road) -> None:
+    download, made = road.download, road.made
+    model, scans = ("-m", made / "run" / "fold_0" / "model"), download / "scans"
+    everything = ("--attention", "--features", "--preview", "--probabilities", "--statistics")
+    road.go("predict", *model, "-i", scans, "-o", made / "masks", *everything, code=1)
+    road.go("predict", *model, "-i", scans / TELLING, "-o", made / "one" / "one.nii.gz", *everything)
+    road.go("predict", *model, "-i", scans / TELLING, "-o", made / "none", code=2)
+    road.go("status", "-i", scans, "-o", made / "masks", *model, code=1)
+    road.go("predict", *model, "-i", download / "broken" / "scans", "-o", made / "failed", code=1)
+    road.go("status", "-i", download / "broken" / "scans", "-o", made / "failed", code=1)
+    road.go("doctor")
+
+
+def evaluate(road: Road) -> None:
+    made, manifest = road.made, road.made / "data" / "manifest.json"
+    cases = [case for case in json.loads(manifest.read_text())["training"] if case["fold"] == 0]
+    images = [word for case in cases for word in ("-i", manifest.parent / case["image"])]
+    truth, runs = ("--truth", manifest, "--fold", 0), []
     for fold in (0, 1):
-        validated = {case["case_id"] for case in cases_of(manifest) if case["fold"] == fold}
-        masks = made / f"masks{fold}"
-        masks.mkdir()
-        for case_id in validated:
-            (masks / f"{case_id}.nii.gz").write_bytes((made / "masks" / f"{case_id}.nii.gz").read_bytes())
-        done = ct_attn("evaluate", "--truth", manifest, "--fold", fold, "--predicted", masks,
-                       "--attention", made / "masks", "-o", illustrated / f"fold{fold}")  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        said += done.stdout + done.stderr
-    return download, made, said
-
-
-def cases_of(manifest: Path) -> list[dict[str, object]]:
-    return json.loads(manifest.read_text())["training"]
+        masks, scores = made / f"predicted_{fold}", made / f"scores_{fold}"
+        road.go("predict", "-m", made / "run" / f"fold_{fold}" / "model", *images, "-o", masks, "--attention")
+        road.go("evaluate", *truth, "--predicted", masks, "-o", scores, "--per-slice", "--side-by-side")
+        runs.append((f"fold{fold}={scores}", f"fold{fold}={masks}"))
+    road.go("evaluate", "--truth", manifest.parent / "labelsTr", "--predicted", made / "predicted_0",
+            "-o", made / "blind", code=2)  # fmt: skip
+    road.go("compare", *(scores for scores, _ in runs), "-o", made / "comparison", "--pictures", 1, *truth,
+            *(word for _, masks in runs for word in ("--predicted", masks)))  # fmt: skip
 
 
 def unpacked(content: bytes) -> bytes:
-    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    """``content`` with what is packed in it, however deep: gzip, and zip as ``.npz`` and checkpoints are."""
+    if content[:2] == b"\x1f\x8b":
+        return unpacked(gzip.decompress(content))
+    if content[:4] == b"PK\x03\x04":
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = [name.encode() + b"\n" + unpacked(archive.read(name)) for name in archive.namelist()]
+        return b"\n".join(members)
+    return content
 
 
 def contents(made: Path) -> dict[str, bytes]:
@@ -116,34 +216,60 @@ def contents(made: Path) -> dict[str, bytes]:
     return found
 
 
-def test_no_command_lets_an_identity_out(road):
-    _, made, said = road
-    files = contents(made)
-    assert {"data/contact_sheet.html", "run/report.html", "a/scores.json", "comparison/report.html",
-            "illustrated/fold0/report.html", "masks/case1.nii.gz"} <= set(files)  # fmt: skip
-    assert b"viewer-data" in files["illustrated/fold0/report.html"]
-    assert b"Coefficient of gate" in files["illustrated/fold0/report.html"]
-    for keyword, canary in CANARIES.items():
-        parts = [part for part in re.split(r"\^", canary) if len(part) > 4]
-        for secret in (canary, *parts):
-            assert secret not in said, keyword
-            for name, content in files.items():
-                assert secret not in name, (keyword, name)
-                assert secret.encode() not in content, (keyword, name)
-                assert secret.encode("utf-16-le") not in content, (keyword, name)
+@pytest.fixture(scope="module")
+def files(road: Road) -> dict[str, bytes]:
+    return contents(road.made)
 
 
-def test_no_report_or_record_says_where_files_lay(road):
-    download, made, _ = road
-    for name, content in contents(made).items():
-        if Path(name).suffix in (".html", ".json", ".jsonl", ".csv", ".md", ".tex", ".yaml"):
-            for place in (download, made, Path.home()):
-                assert str(place).encode() not in content, (name, place)
+@pytest.mark.slow
+def test_every_command_left_what_is_searched(road, files):
+    """Or the tests below would prove nothing of it."""
+    assert {
+        "data/contact_sheet.html", "data/manifest.json", "data/provenance.jsonl", "pancreas_ct/manifest.json",
+        "partly/contact_sheet.html", "planned.yaml", "run/fold_0/report.html", "run/fold_1/log.csv",
+        "run/cross_validation.json", "summary/report.html", "run/fold_0/model/calibration.html",
+        "paper/data/target.json", "paper/reproduce.html", "masks/case1.nii.gz", "masks/case1.png",
+        "masks/case1_features.png", "masks/statistics.csv", "masks/unnamed_0001.failed.json",
+        "one/one_statistics.csv", "failed/case1.failed.json", "failed/case2.failed.json",
+        "failed/case3.failed.json", "scores_0/scores.json", "scores_0/slices.csv", "comparison/report.html",
+    } <= set(files)  # fmt: skip
+    assert not {"none", "refused", "blind"} & {name.partition("/")[0] for name in files}
+    assert b"viewer-data" in files["scores_0/report.html"]
+    assert b"Coefficient of gate" in files["scores_0/report.html"]
+    assert list((road.made / "scores_0" / "pictures").iterdir())
+    assert "2 series" in files["failed/case3.failed.json"].decode()
+    assert road.said.count("refused: ") == 3
 
 
+@pytest.mark.slow
+def test_no_command_lets_an_identity_out(road, files):
+    for what, secret in secrets():
+        assert secret not in road.said, what
+        for name, content in files.items():
+            assert secret not in name, (what, name)
+            assert secret.encode() not in content, (what, name)
+            assert secret.encode("utf-16-le") not in content, (what, name)
+
+
+@pytest.mark.slow
+def test_no_file_says_where_files_lay(road, files):
+    for place in (road.download, road.made, Path.home(), road.download.name):
+        for name, content in files.items():
+            assert str(place).encode() not in content, (name, place)
+
+
+@pytest.mark.slow
 def test_the_canaries_are_in_what_was_read(road):
     """Or the tests above would prove nothing."""
-    download, _, _ = road
-    for scan in (download / "scans").iterdir():
+    for scan in (road.download / "scans").iterdir():
         header = next(scan.iterdir()).read_bytes()
-        assert all(canary.encode() in header for canary in CANARIES.values())
+        assert all(canary.encode() in header for canary in (*CANARIES.values(), PRIVATE))
+        read = pydicom.dcmread(next(scan.iterdir()))
+        assert all(read[keyword].value.startswith(UID_ROOT) for keyword in UIDS)
+
+
+def test_what_is_packed_is_searched():
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("inner.npy", gzip.compress(b"a canary"))
+    assert b"a canary" in unpacked(gzip.compress(archive.getvalue()))

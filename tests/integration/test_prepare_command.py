@@ -369,3 +369,100 @@ def test_a_label_on_another_grid_or_mirrored_against_a_trusted_header_is_refused
     assert "10 mm" in first
     assert "btcv_0002" in second
     assert "flip front-back" in second
+
+
+FOLDER_CODES = ("--labels-map", "pancreas=1,spleen=2,left_kidney=3,right_kidney=4", "--folds", 2)
+BURNT = {"PatientName": "Müller^Hans", "PatientID": "PAT-4711", "PatientBirthDate": "19500103"}
+
+
+def dicom_folder(folder, names):
+    """DICOM scans of one patient under ``names``, which may be telling, with their labels."""
+    for seed, name in enumerate(names, start=1):
+        volume, mask = patient(seed)
+        fields = {"SpecificCharacterSet": "ISO_IR 192", **BURNT}
+        downloads.write_dicom(folder / "scans" / name, volume, fields=fields)
+        downloads.write_label(folder / "labels" / f"{name}.nii.gz", mask.labels, volume.grid.affine)
+    return ("--images", folder / "scans", "--labels", folder / "labels", *FOLDER_CODES)
+
+
+@pytest.mark.parametrize("name", ["MUELLER_HANS_1950", "scan-4711", "ct 1950-01-03"])
+def test_a_folder_that_repeats_its_scans_identity_is_refused_in_words_that_do_not(tmp_path, name):
+    arguments = dicom_folder(tmp_path / "in", ["abdomen", name])
+    done = ct_attn("prepare", "folder", *arguments, "-o", tmp_path / "out")
+    assert_refused(done, "found 1 of 2 that do", "--pseudonyms KEYFILE")
+    assert name not in done.stdout + done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_patients_id_or_a_lone_label_that_repeats_an_identity_is_refused_too(tmp_path):
+    arguments = dicom_folder(tmp_path / "in", ["abdomen"])
+    patients = tmp_path / "patients.csv"
+    patients.write_text("case_id,patient_id\nabdomen,PAT 4711\n")
+    done = ct_attn("prepare", "folder", *arguments, "-o", tmp_path / "out", "--patients", patients)
+    assert_refused(done, "--pseudonyms KEYFILE")
+    assert "4711" not in done.stderr
+    (tmp_path / "in" / "labels" / "mueller.nii.gz").touch()
+    assert_refused(ct_attn("prepare", "folder", *arguments, "-o", tmp_path / "out"), "found 1 of 2")
+
+
+def test_pseudonyms_replace_names_everywhere_and_are_kept_from_run_to_run(tmp_path):
+    arguments = dicom_folder(tmp_path / "in", ["MUELLER_HANS_1950", "Müller 2"])
+    patients, key, output = tmp_path / "patients.csv", tmp_path / "safe" / "key.csv", tmp_path / "out"
+    patients.write_text("case_id,patient_id\nMUELLER_HANS_1950,Hans\nMüller 2,Hans\nAnna,Anna\n")
+    (tmp_path / "in" / "labels" / "Zoe.nii.gz").touch()
+    words = ("prepare", "folder", *arguments, "--patients", patients, "--pseudonyms", key)
+    # One patient in all: two folds can't be had, and nothing is written.
+    assert_refused(ct_attn(*words, "-o", output), "--folds 2")
+    assert not key.exists()
+    volume, mask = patient(4)
+    downloads.write_dicom(tmp_path / "in" / "scans" / "Anna", volume, fields=BURNT)
+    downloads.write_label(tmp_path / "in" / "labels" / "Anna.nii.gz", mask.labels, volume.grid.affine)
+    done = ct_attn(*words, "-o", output)
+    assert done.returncode == 0, done.stderr
+    assert key.read_text().splitlines() == [
+        "case_id,patient_id,name,patient",
+        "case_0001,patient_0001,Anna,Anna",
+        "case_0002,patient_0002,MUELLER_HANS_1950,Hans",
+        "case_0003,patient_0002,Müller 2,Hans",
+        "case_0004,patient_0003,Zoe,Zoe",
+    ]
+    cases = read_manifest(output / "manifest.json").cases
+    assert [case.case_id for case in cases] == ["case_0001", "case_0002", "case_0003"]
+    assert cases[1].patient_id == cases[2].patient_id == "patient_0002"
+    assert cases[1].fold == cases[2].fold != cases[0].fold
+    assert "labels without a scan: case_0004" in done.stdout
+    everything = b"".join(name.encode() + content for name, content in files_of(output).items())
+    for secret in ("MUELLER", "Müller", "Hans", "Anna", "Zoe", str(key)):
+        assert secret.encode() not in everything
+        assert secret not in done.stdout + done.stderr
+    # A case that comes before the others by name gets the next number, and no other is moved.
+    for part in ("scans", "labels"):
+        for path in (tmp_path / "in" / part).glob("Anna*"):
+            path.rename(path.with_name(path.name.replace("Anna", "Aaron")))
+    patients.write_text(patients.read_text() + "Aaron,Anna\n")
+    assert ct_attn(*words, "-o", output).returncode == 0
+    assert key.read_text().splitlines()[5:] == ["case_0005,patient_0001,Aaron,Anna"]
+    again = read_manifest(output / "manifest.json").cases
+    assert [case.case_id for case in again] == ["case_0002", "case_0003", "case_0005"]
+
+
+def test_a_key_among_the_data_or_over_another_file_is_refused(tmp_path):
+    arguments = dicom_folder(tmp_path / "in", ["Hans", "Jutta"])
+    words = ("prepare", "folder", *arguments, "-o", tmp_path / "out", "--pseudonyms")
+    assert_refused(ct_attn(*words, tmp_path / "out" / "key.csv"), "a key file outside")
+    (tmp_path / "mine.csv").write_text("mine")
+    assert_refused(ct_attn(*words, tmp_path / "mine.csv"), "a key with the columns")
+    assert (tmp_path / "mine.csv").read_text() == "mine"
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_of_an_earlier_run_do_not_stay_beside_pseudonyms(tmp_path):
+    images, labels = downloads.make_folder(tmp_path)
+    words = ("folder", "--images", images, "--labels", labels,
+             "--labels-map", "pancreas=1,left_kidney=3,ignore=7")  # fmt: skip
+    prepare_others(*words[:1], tmp_path, *words[1:])
+    done = ct_attn(
+        "prepare", *words, "--folds", 2, "-o", tmp_path / "out", "--pseudonyms", tmp_path / "key.csv"
+    )
+    assert_refused(done, "something else in it")
+    assert not (tmp_path / "key.csv").exists()

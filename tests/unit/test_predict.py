@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from ct_attn import __version__
 from ct_attn.errors import UserError
 from ct_attn.predict import Cohort, predict, status
-from ct_attn.prediction.cases import State
+from ct_attn.prediction import cluster
+from ct_attn.prediction.cases import State, find_cases
 from ct_attn.prediction.filtering import OrganFilter
 from ct_attn.prediction.models import read_model
 from ct_attn.prediction.postprocessing import write_postprocessing
 from ct_attn.prediction.record import OutputFiles, read_record
-from ct_attn.prediction.request import Outputs, Request
+from ct_attn.prediction.request import Outputs, Request, resolve
 from ct_attn.scan_io import nifti
 from ct_attn.scan_io.options import ReadingOptions
-from ct_attn.volume import Volume
+from ct_attn.volume import Grid, Volume
+from tests import downloads
 from tests.models import make_tiny_model, make_tiny_scans
 from tests.unit.prediction.test_calibration import learnt
+
+LPS = np.diag([-6.0, -6.0, 5.0, 1.0])
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +282,7 @@ def test_a_picture_of_the_gates_lies_beside_the_mask_and_is_made_when_it_lacks(r
     run(one, output=out)
     heard = []
     made = run(one, output=out, outputs=Outputs(features=True), on_note=heard)
-    assert heard == [("one", "predicted again: without features")]
+    assert heard == [("m", "predicted again: without features")]
     assert (tmp_path / "m_features.png").read_bytes().startswith(b"\x89PNG")
     assert "features" in record(made.masks[0]).outputs
     assert "features" in record(made.masks[0]).seconds
@@ -447,3 +453,67 @@ def test_status_tells_each_case_apart(run, scans, model, tmp_path, silent):
     grid = nifti.read_grid(scans / "one.nii.gz")
     nifti.write_volume(Volume(hu=np.zeros(grid.shape, np.int16), grid=grid), scans / "one.nii.gz")
     assert states()["one"][0] == State.OTHER_SCAN
+
+
+NAMED = "Mueller_Hans_4711"
+
+
+@pytest.fixture
+def dicom_scans(tmp_path):
+    """Two DICOM scans, of which one folder says whose it is."""
+    for name in ("abdomen", NAMED):
+        volume = Volume(hu=np.zeros((8, 8, 6), np.int16), grid=Grid(shape=(8, 8, 6), affine=LPS))
+        fields = {"PatientName": "MUELLER^HANS", "PatientID": "4711", "PatientBirthDate": "19500103"}
+        downloads.write_dicom(tmp_path / "dicom" / name, volume, fields=fields)
+    return tmp_path / "dicom"
+
+
+def assert_nothing_tells(*texts, folder):
+    written = [path.name.encode() + path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    for secret in ("mueller", "hans", "4711"):
+        assert not any(secret in text.lower() for text in texts)
+        assert not any(secret.encode() in content.lower() for content in written)
+
+
+def test_a_dicom_folder_that_tells_whose_scan_it_is_names_no_output(run, dicom_scans, tmp_path, silent):
+    masks, heard = tmp_path / "masks", []
+    made = run(dicom_scans, on_note=heard)
+    assert names(masks) == ["abdomen.json", "abdomen.nii.gz", "unnamed_0001.failed.json"]
+    (failure,) = made.failures
+    assert failure.startswith("scan 1 of 2 by name: expected a folder name")
+    assert "-o NAME.nii.gz" in failure
+    first, second = status([dicom_scans], masks, progress=silent)
+    assert (first.state, second.state) == (State.DONE, State.FAILED)
+    assert_nothing_tells(failure, str(heard), second.case.name, second.reason, folder=masks)
+    (dicom_scans / NAMED).rename(dicom_scans / "pelvis")
+    assert not run(dicom_scans).failures
+    assert names(masks) == ["abdomen.json", "abdomen.nii.gz", "pelvis.json", "pelvis.nii.gz"]
+
+
+def test_such_a_scan_alone_needs_an_output_of_another_name(run, dicom_scans, tmp_path):
+    with pytest.raises(UserError, match=r"scan 1 of 1 by name.*-o NAME\.nii\.gz") as refused:
+        run(dicom_scans / NAMED)
+    outputs = Outputs(statistics=True, preview=True)
+    run(dicom_scans / NAMED, output=tmp_path / "one" / "liver.nii.gz", outputs=outputs)
+    assert "liver" in (tmp_path / "one" / "liver_statistics.csv").read_text()
+    assert_nothing_tells(str(refused.value), folder=tmp_path / "one")
+
+
+def test_a_case_refused_for_its_name_is_refused_by_workers_of_a_cluster_too(request_, dicom_scans, tmp_path):
+    case = find_cases([dicom_scans], tmp_path / "masks")[1]
+    sent = cluster._with_absolute_paths(case)
+    job = cluster.Job(case=sent, resolved=resolve(request_), version=__version__, threads=None)
+    outcome = cluster.carry_out(pickle.loads(pickle.dumps(job)))
+    assert outcome.message.startswith("scan 1 of 2 by name")
+    assert_nothing_tells(outcome.message, folder=tmp_path / "masks")
+
+
+def test_names_of_slices_stay_out_of_failures_that_are_written_down(run, dicom_scans, tmp_path):
+    first = dicom_scans / "abdomen" / "1-001.dcm"
+    first.rename(first.with_name("Mueller.dcm"))
+    damaged = first.with_name("Mueller.dcm").read_bytes()
+    first.with_name("Mueller.dcm").write_bytes(damaged[:-40])
+    run(dicom_scans)
+    written = (tmp_path / "masks" / "abdomen.failed.json").read_text()
+    assert "abdomen, file 6 of 6 by name: expected a whole DICOM file" in written
+    assert_nothing_tells(folder=tmp_path / "masks")

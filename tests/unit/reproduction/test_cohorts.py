@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ct_attn.errors import UserError
 from ct_attn.manifest import Case, Manifest, choose_fold
-from ct_attn.reproduction.cohorts import describe, divide, require_apart
+from ct_attn.reproduction.cohorts import describe, divide, moved, require_apart
 
 PATH = Path("/data/manifest.json")
 
@@ -52,9 +52,29 @@ def test_every_case_is_on_one_side_and_no_patient_on_two(patients, train_test):
     assert divide(whole, PATH, train_test) == divided
 
 
-def test_paths_are_absolute():
-    divided = divide(manifest("abc"), PATH, "120/30")
-    assert {Path(case.image).parent for case in divided.cases} == {Path("/data")}
+@pytest.mark.parametrize("folder", ["out/data", "data/out/data", "data"])
+def test_a_moved_manifest_names_the_same_files_by_relative_paths(tmp_path, folder):
+    there = moved(manifest("abc"), tmp_path / "data" / "manifest.json", tmp_path / folder)
+    for n, case in enumerate(there.cases):
+        assert not Path(case.image).is_absolute()
+        assert str(tmp_path) not in case.image + case.label
+        assert (tmp_path / folder / case.image).resolve() == tmp_path / "data" / f"i{n}.nii.gz"
+        assert (tmp_path / folder / case.label).resolve() == tmp_path / "data" / f"l{n}.nii.gz"
+
+
+def test_a_moved_manifest_is_right_through_links_to_folders_and_keeps_the_names_of_linked_files(tmp_path):
+    for name in ("store/deep", "data", "elsewhere/out"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "store" / "blob").write_text("voxels")
+    (tmp_path / "store" / "deep" / "i0.nii.gz").symlink_to(tmp_path / "store" / "blob")
+    (tmp_path / "data" / "images").symlink_to(tmp_path / "store" / "deep")
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere" / "out")
+    own = manifest("a")
+    case = own.training[0].model_copy(update={"image": "images/i0.nii.gz"})
+    own = own.model_copy(update={"training": (case,)})
+    there = moved(own, tmp_path / "data" / "m.json", tmp_path / "out")
+    assert (tmp_path / "out" / there.cases[0].image).read_text() == "voxels"
+    assert there.cases[0].image.endswith("i0.nii.gz")
 
 
 def test_a_scan_on_both_sides_is_refused_by_place_and_by_digest():

@@ -217,3 +217,13 @@ def test_the_patient_named_in_these_files_is_really_there(tmp_path):
     write_series(tmp_path, positions=FIVE)
     assert read_headers(tmp_path)[0].PatientName == PATIENT_NAME
     assert read_headers(tmp_path)[0].PatientID == PATIENT_ID
+
+
+def test_a_damaged_slice_is_named_by_its_number_not_by_its_name(tmp_path):
+    write_series(tmp_path, positions=FIVE, names=[f"Doe_Jane_{index}.dcm" for index in range(5)])
+    (tmp_path / ".hidden").touch()
+    path = tmp_path / "Doe_Jane_2.dcm"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UserError, match="file 3 of 6 by name: expected a whole DICOM file") as refused:
+        read_series(tmp_path)
+    assert "Doe" not in str(refused.value)
