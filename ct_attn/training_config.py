@@ -116,8 +116,11 @@ class TrainingConfig(StrictModel):
     seed: int = 0
     """Of the weights and every random choice."""
     patch_size: tuple[Size, Size, Size] = (96, 96, 64)
-    """Voxels of the working grid along R, A and S. A patch's centre lies in each class of its
-    case equally often.
+    """Voxels of the working grid along R, A and S."""
+    patch_centres: Literal["classes", "anywhere"] = "classes"
+    """Where patches are drawn: with their centre in each class of the case equally often, background
+    included, so that organs are seen often; or ``anywhere`` in the scan, every position as likely as
+    any other (the authors').
     """
     batch_size: Size = 2
     """Patches per batch."""
