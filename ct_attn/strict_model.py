@@ -31,7 +31,10 @@ class StrictModel(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _lists_become_tuples(cls, fields: Any) -> Any:
-        return _with_tuples(fields)  # files have lists, frozen records tuples
+        try:
+            return _with_tuples(fields)  # files have lists, frozen records tuples
+        except RecursionError as error:
+            raise PydanticCustomError("recursion_loop", "A value may not contain itself") from error
 
 
 class FieldError(ValueError):
@@ -71,7 +74,7 @@ def places_of(error: ValidationError) -> list[Place]:
     first = error.errors(include_url=False)[0]
     cause = _field_error(first)
     fields = cause.fields if cause else ()
-    return [(*first["loc"], *field.split(".")) for field in fields] or [first["loc"]]
+    return [first["loc"] + tuple(field.split(".")) for field in fields] or [first["loc"]]
 
 
 def _field_error(complaint: Any) -> FieldError | None:

@@ -16,12 +16,13 @@ _EXPONENT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$")
 
 class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
+        seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # refused below: no key of ours
             if key.value in seen:
                 raise ConstructorError(None, None, f"the key {key.value} twice", key.start_mark)
-            if isinstance(key.value, str):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -29,8 +30,8 @@ class _Dumper(yaml.SafeDumper):
     """Quotes text that the loader would take for a number."""
 
 
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
+_Loader.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
+_Dumper.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
 
 
 def load(text: str) -> Any:
@@ -43,7 +44,8 @@ def load(text: str) -> Any:
 
 def dump(fields: dict[str, Any]) -> str:
     """``fields`` in their order, as text that :func:`load` reads back."""
-    return yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def line_of(text: str, place: tuple[int | str, ...]) -> tuple[int | None, bool]:
@@ -52,7 +54,8 @@ def line_of(text: str, place: tuple[int | str, ...]) -> tuple[int | None, bool]:
     Parts of ``place`` that are no keys, such as the tag of a union, are passed over.
     """
     node = yaml.compose(text, Loader=_Loader)
-    line, whole = None, True
+    line: int | None = None
+    whole = True
     for part in place:
         if isinstance(node, yaml.MappingNode):
             found = next((pair for pair in node.value if pair[0].value == str(part)), None)

@@ -182,6 +182,11 @@ def test_a_value_of_another_type_is_refused_even_where_it_could_be_turned(line, 
     assert what in refused.value.found
 
 
+def test_a_value_that_contains_itself_is_refused():
+    with pytest.raises(UserError, match="A value may not contain itself"):
+        parse(TEXT.replace("[4, 8, 16]", "&widths [4, 8, *widths]"))
+
+
 def test_a_key_that_is_there_twice_is_refused_with_the_line_of_the_second():
     with pytest.raises(UserError) as refused:
         parse(TEXT + "  epochs: 40\n")

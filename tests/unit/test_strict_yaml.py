@@ -39,6 +39,11 @@ def test_a_key_that_is_there_twice_is_refused_where_it_stands(text, line):
     assert refused.value.problem_mark.line + 1 == line
 
 
+def test_a_key_that_is_no_text_or_number_is_refused():
+    with pytest.raises(yaml.YAMLError, match="unhashable"):
+        load("[1, 2]: 3")
+
+
 def test_sections_may_have_the_same_keys_and_merge():
     assert load("a: &one {x: 1}\nb: {<<: *one, y: 2}\n") == {"a": {"x": 1}, "b": {"x": 1, "y": 2}}
 

@@ -122,7 +122,7 @@ def test_the_recipe_says_whether_centres_are_in_classes_or_patches_anywhere(patc
     by_class = patches(patch_centres="classes", batches_per_epoch=100)
     in_corner = [(by_class[number]["label"] == 2).any() for number in range(400)]
     assert np.mean(in_corner) > 0.3  # a class of its own, however small
-    assert np.mean([(anywhere[number]["label"] == 2).any() for number in range(400)]) < 0.05
+    assert np.mean([(anywhere[number]["label"] == 2).any() for number in range(400)]) < 0.1
 
 
 def test_a_patch_lies_around_its_centre_and_within_the_volume():
