@@ -39,11 +39,18 @@ def summarize(
 
 def reproduce(
     data: Annotated[Path, typer.Option(help="The manifest in Pancreas-CT's place, the target.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for runs, scores and tables.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for runs, scores and tables.")
+    ] = Path("runs/reproduce"),
     source: Annotated[
         Path | None, typer.Option(help="The manifest in CT-150's place; without it, BFT and AFT are not run.")
     ] = None,
-    recipes: Annotated[Path, typer.Option(help="Folder of the paper's recipes.")] = Path("pipelines/paper"),
+    recipes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the paper's recipes [default: those that come with ct-attn].", show_default=False
+        ),
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Only experiments of this name or pattern: ct82_scr_*.")
     ] = None,
@@ -55,12 +62,14 @@ def reproduce(
 ) -> None:
     """Train and score what the paper did, and set our figures beside the published ones."""
     from ct_attn.reproduce import reproduce as run
+    from ct_attn.reproduction.experiments import paper_recipes
     from ct_attn.reproduction.planning import NO_SOURCE, memory_gib, plan_reproduction
     from ct_attn.tables import reproduction_lines
 
+    folder = recipes or paper_recipes()
     if dry_run:
         plan = plan_reproduction(
-            data, output, recipes=recipes, source=source, only=only or [], overrides=set_ or []
+            data, output, recipes=folder, source=source, only=only or [], overrides=set_ or []
         )
         for job in plan.jobs:
             state = "done" if job.done else "to train"
@@ -79,7 +88,7 @@ def reproduce(
             data,
             output,
             progress=progress,
-            recipes=recipes,
+            recipes=folder,
             source=source,
             only=only or [],
             overrides=set_ or [],

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ct_attn.strict_model import StrictModel
+from ct_attn.strict_model import FieldError, StrictModel
 
 
 class LossConfig(StrictModel):
@@ -36,5 +36,9 @@ class LossConfig(StrictModel):
     @model_validator(mode="after")
     def _something_counts(self) -> LossConfig:
         if self.dice_weight == 0 and self.cross_entropy_weight == 0:
-            raise ValueError("dice_weight and cross_entropy_weight: one of them must be above 0")
+            raise FieldError(
+                "dice_weight",
+                "0, like cross_entropy_weight: one must be above",
+                related=("cross_entropy_weight",),
+            )
         return self

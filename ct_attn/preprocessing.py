@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from ct_attn.interpolation import is_separable
 from ct_attn.regrid import nearest_on
-from ct_attn.strict_model import StrictModel
+from ct_attn.strict_model import FieldError, StrictModel
 from ct_attn.volume import Grid, Mask, Shape3, Volume
 
 SpacingMm = Annotated[float, Field(gt=0)]
@@ -39,7 +39,7 @@ class PreprocessingConfig(StrictModel):
     @model_validator(mode="after")
     def _window_opens(self) -> PreprocessingConfig:
         if self.hu_window[0] >= self.hu_window[1]:
-            raise ValueError("hu_window: the first value must lie below the second")
+            raise FieldError("hu_window", "the first value must lie below the second")
         return self
 
 

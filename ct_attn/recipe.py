@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from ct_attn import atomic
+from ct_attn import atomic, strict_yaml
 from ct_attn.errors import UserError
 from ct_attn.labels import PAPER_TARGETS, LabelScheme, mirrored_codes
 from ct_attn.loss_config import LossConfig
 from ct_attn.network.configs import AttentionUNetConfig, NetworkConfig, SlicesConfig
 from ct_attn.preprocessing import PreprocessingConfig
-from ct_attn.strict_model import StrictModel, describe_validation_error
+from ct_attn.strict_model import FieldError, Place, StrictModel, describe_validation_error, places_of
 from ct_attn.training_config import TrainingConfig
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -64,35 +64,44 @@ class Recipe(StrictModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         if not self.targets:
-            raise ValueError("targets: name at least one")
-        _ = self.label_scheme  # raises when targets are not disjoint unions of known organs
+            raise FieldError("targets", "name at least one")
+        try:
+            _ = self.label_scheme
+        except ValueError as error:
+            raise FieldError("targets", str(error)) from error
         if "R" in self.training.augmentation.flip_axes:
             try:
                 mirrored_codes(self.label_scheme)
             except ValueError as error:
-                raise ValueError(f"training.augmentation.flip_axes: no R, for {error}") from error
+                flips = "training.augmentation.flip_axes"
+                raise FieldError(flips, f"no R, for {error}", related=("targets",)) from error
         self._require_volumes_or_slices()
         patch = self.training.patch_size
         axes = self.slices.order[:2] if self.slices else (0, 1, 2)
         try:
             self.network.require_size(tuple(patch[axis] for axis in axes))
         except ValueError as error:
-            raise ValueError(f"training.patch_size: for this network {error}") from error
+            raise FieldError(
+                "training.patch_size", f"for this network {error}", related=("network",)
+            ) from error
         return self
 
     def _require_volumes_or_slices(self) -> None:
-        """Raise :class:`ValueError` where a 2D network has no slices, or slices no 2D network."""
+        """Raise :class:`FieldError` where a 2D network has no slices, or slices no 2D network."""
         across = None if self.slices is None else self.slices.axis
         if across is None and self.network.dims != 3:
-            raise ValueError(
-                "network.dims: a network of 2 dimensions sees slices: add a section slices, or take dims 3"
+            raise FieldError(
+                "network.dims", "a network of 2 dimensions sees slices: add a section slices, or take dims 3"
             )
         if across is not None and self.network.dims != 2:
-            raise ValueError("network.dims: slices need a network with dims: 2")
+            raise FieldError("network.dims", "slices need a network with dims: 2", related=("slices",))
         for axis, step in enumerate(self.preprocessing.spacing_mm):
             if (step is None) != (axis == across):
                 expected = "null, for the axis across slices" if axis == across else "a number"
-                raise ValueError(f"preprocessing.spacing_mm: expected {expected}, along {'RAS'[axis]}")
+                raise FieldError(
+                    "preprocessing.spacing_mm", f"expected {expected}, along {'RAS'[axis]}",
+                    related=("slices",),
+                )  # fmt: skip
 
     @property
     def label_scheme(self) -> LabelScheme:
@@ -139,7 +148,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def parse_recipe(text: str, overrides: Sequence[str] = (), *, source: str) -> Recipe:
     """The recipe in ``text``; ``source`` names it in errors."""
     try:
-        fields = yaml.safe_load(text)
+        fields = strict_yaml.load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-99-99
         place = getattr(error, "problem_mark", None)
         where = f"{source}:{place.line + 1}" if place else source
@@ -155,9 +164,8 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), *, source: str) -> Re
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
-        place = error.errors(include_url=False)[0]["loc"]
         raise UserError(
-            _locate(text, place, source),
+            _locate(text, places_of(error), overrides, source),
             expected="a recipe's fields",
             found=describe_validation_error(error),
             remedy="mend it there or in --set (docs/recipe-reference.md lists the fields)",
@@ -166,21 +174,22 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), *, source: str) -> Re
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write every field of ``recipe``, defaults included, as YAML that reads back to it."""
-    fields = recipe.model_dump(mode="json")
-    atomic.write_text(path, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+    atomic.write_text(path, strict_yaml.dump(recipe.model_dump(mode="json")))
 
 
 def _apply(fields: dict[str, Any], override: str) -> None:
-    """Set ``a.b`` to ``v`` in nested ``fields`` for the override ``a.b=v``."""
-    key, equals, value = override.partition("=")
-    *sections, last = key.strip().split(".")
+    """Set ``a.b`` to ``v`` in nested ``fields`` for the override ``a.b=v``; a section that is null begins."""
+    _, equals, value = override.partition("=")
+    *sections, last = _path(override)
     if not equals or not last:
         raise UserError(
             f"--set {override}", expected="section.field=value", found="something else", remedy="mend it"
         )
     place = fields
     for section in sections:
-        inner = place.setdefault(section, {})
+        inner = place.get(section)
+        if inner is None:
+            inner = place[section] = {}
         if not isinstance(inner, dict):
             raise UserError(
                 f"--set {override}",
@@ -190,21 +199,27 @@ def _apply(fields: dict[str, Any], override: str) -> None:
             )
         place = inner
     try:
-        place[last] = yaml.safe_load(value)
+        place[last] = strict_yaml.load(value)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-99-99
         raise UserError(
             f"--set {override}", expected="a YAML value behind =", found=str(error), remedy="quote or mend it"
         ) from error
 
 
-def _locate(text: str, place: tuple[int | str, ...], source: str) -> str:
-    """``source:line`` of the YAML node at ``place``, as deep as the text has it."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    line = None
-    for part in place:
-        if isinstance(node, yaml.MappingNode):
-            found = next((pair for pair in node.value if pair[0].value == str(part)), None)
-            if found is None:
-                continue  # the tag of a union, or a field that is missing
-            line, node = found[0].start_mark.line + 1, found[1]
+def _locate(text: str, places: Sequence[Place], overrides: Sequence[str], source: str) -> str:
+    """The override that set one of ``places``, or ``source:line``, as near as they come."""
+    for place in places:
+        for override in reversed(overrides):
+            parts = iter(map(str, place))
+            if all(key in parts for key in _path(override)):
+                return f"--set {override}"
+        line, whole = strict_yaml.line_of(text, place)
+        if line is not None and whole:
+            return f"{source}:{line}"
+    line, _ = strict_yaml.line_of(text, places[0])
     return source if line is None else f"{source}:{line}"
+
+
+def _path(override: str) -> list[str]:
+    """The names in front of the equals sign of ``a.b=v``."""
+    return override.partition("=")[0].strip().split(".")

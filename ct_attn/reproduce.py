@@ -18,7 +18,7 @@ from ct_attn.metrics.scores import SurfaceConvention
 from ct_attn.model_file import FILE_NAME
 from ct_attn.network.build import build_network
 from ct_attn.network.narrowing import keep_classes
-from ct_attn.published import published_figures
+from ct_attn.published import NOT_LEGIBLE, published_figures
 from ct_attn.recipe import Recipe
 from ct_attn.report.reproduction_table import Line, ReproducedFigure, make_lines, markdown, write_page
 from ct_attn.report.score_files import write_rows_csv
@@ -209,6 +209,7 @@ def _notes(plan: Plan) -> list[str]:
         )
     return [
         *notes,
+        NOT_LEGIBLE,
         "S2S: first between surfaces in three dimensions, area-weighted, both directions pooled; beside it "
         "between the contours of each axial slice, as the authors' code measures.",
         "Inference: the paper's is one pass of its network on its GPU; ours the network's time for a whole "

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ct_attn.strict_model import StrictModel
+from ct_attn.strict_model import FieldError, StrictModel
 
 Size = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -53,9 +53,9 @@ class AugmentationConfig(StrictModel):
     @model_validator(mode="after")
     def _is_consistent(self) -> AugmentationConfig:
         if self.zoom[0] > self.zoom[1]:
-            raise ValueError("zoom: the first value may not exceed the second")
+            raise FieldError("zoom", "the first value may not exceed the second")
         if len(set(self.flip_axes)) != len(self.flip_axes):
-            raise ValueError("flip_axes: name each axis once")
+            raise FieldError("flip_axes", "name each axis once")
         return self
 
 
@@ -93,9 +93,11 @@ class OptimizerConfig(StrictModel):
     @model_validator(mode="after")
     def _warmup_has_an_end(self) -> OptimizerConfig:
         if self.lowest_rate > self.learning_rate:
-            raise ValueError(f"lowest_rate: at most learning_rate ({self.learning_rate:g})")
+            raise FieldError(
+                "lowest_rate", f"at most learning_rate ({self.learning_rate:g})", related=("learning_rate",)
+            )
         if self.warmup_epochs and self.schedule == "plateau":
-            raise ValueError("warmup_epochs: not with schedule plateau, which follows the validation alone")
+            raise FieldError("warmup_epochs", "not with schedule plateau, which follows the validation alone")
         return self
 
 
@@ -114,8 +116,11 @@ class TrainingConfig(StrictModel):
     seed: int = 0
     """Of the weights and every random choice."""
     patch_size: tuple[Size, Size, Size] = (96, 96, 64)
-    """Voxels of the working grid along R, A and S. A patch's centre lies in each class of its
-    case equally often.
+    """Voxels of the working grid along R, A and S."""
+    patch_centres: Literal["classes", "anywhere"] = "classes"
+    """Where patches are drawn: with their centre in each class of the case equally often, background
+    included, so that organs are seen often; or ``anywhere`` in the scan, every position as likely as
+    any other (the authors').
     """
     batch_size: Size = 2
     """Patches per batch."""
@@ -166,10 +171,12 @@ class TrainingConfig(StrictModel):
     @model_validator(mode="after")
     def _epochs_fit(self) -> TrainingConfig:
         if self.optimizer.warmup_epochs >= self.epochs:
-            raise ValueError(f"optimizer.warmup_epochs: fewer than epochs ({self.epochs})")
+            raise FieldError("optimizer.warmup_epochs", f"fewer than epochs ({self.epochs})")
         if self.epochs % self.validate_every:
-            raise ValueError(
-                f"epochs ({self.epochs}) must be a multiple of validate_every ({self.validate_every}), "
-                "so that the last epoch is validated"
+            raise FieldError(
+                "epochs",
+                f"{self.epochs} must be a multiple of validate_every ({self.validate_every}), "
+                "so that the last epoch is validated",
+                related=("validate_every",),
             )
         return self

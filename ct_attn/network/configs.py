@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ct_attn.errors import UserError
 from ct_attn.network.levels import Axes, Count, Dims, LevelsConfig, SizedConfig
-from ct_attn.strict_model import StrictModel
+from ct_attn.strict_model import WHOLE, FieldError, StrictModel
 
 GateActivation = Literal["sigmoid", "softmax", "none"]
 GatePart = Literal["theta", "phi", "psi"]
@@ -69,7 +69,7 @@ class GatesConfig(LevelsConfig):
     """Levels whose skip is gated, 0 the finest; null: all but the finest, for which there must
     be at least three levels.
     """
-    gates_per_skip: Literal[1, 2] = 1
+    gates_per_skip: Annotated[Literal[1, 2], WHOLE] = 1
     """2 are concatenated and combined ("multi")."""
     gate_activation: GateActivation = "sigmoid"
     """``softmax`` is over the gate's grid, where alpha then sums to 1."""
@@ -109,26 +109,33 @@ class GatesConfig(LevelsConfig):
         deepest = len(self.widths) - 2
         gated = self.gated_levels
         if not gated:
-            raise ValueError("no skip is gated: give widths at least 3 items, or name levels in gated_skips")
+            raise FieldError(
+                "gated_skips", "no skip is gated: give widths at least 3 items, or name levels here",
+                related=("widths",),
+            )  # fmt: skip
         if min(gated) < 0 or max(gated) > deepest or len(set(gated)) < len(gated):
-            raise ValueError(
-                f"gated_skips: expected levels from 0 to {deepest}, each once, got {self.gated_skips}"
+            raise FieldError(
+                "gated_skips", f"expected levels from 0 to {deepest}, each once, got {self.gated_skips}"
             )
         if isinstance(self.gate_grid, tuple) and len(self.gate_grid) != self.dims:
-            raise ValueError(f"gate_grid: expected {self.dims} numbers (one per axis), got {self.gate_grid}")
+            raise FieldError(
+                "gate_grid", f"expected {self.dims} numbers (one per axis), got {self.gate_grid}"
+            )
         if len(set(self.gate_norms)) < len(self.gate_norms):
-            raise ValueError("gate_norms: name each part once")
+            raise FieldError("gate_norms", "name each part once")
         if self.gates_per_skip == 2 and self.gate_output != "combined":
-            raise ValueError("gate_output: two gates per skip are combined; leave it out")
+            raise FieldError("gate_output", "two gates per skip are combined; leave it out")
         if self.gate_init == "pass_through":
             self._gates_can_start_open()
         return self
 
     def _gates_can_start_open(self) -> None:
         if self.gate_activation != "sigmoid":
-            raise ValueError("gate_init: pass_through needs gate_activation sigmoid")
+            raise FieldError("gate_init", "pass_through needs gate_activation sigmoid")
         if "psi" in self.gate_norms or self.gate_coefficients == "raised":
-            raise ValueError("gate_init: pass_through needs psi without a norm, and coefficients not raised")
+            raise FieldError(
+                "gate_init", "pass_through needs psi without a norm, and coefficients not raised"
+            )
 
     @property
     def gated_levels(self) -> tuple[int, ...]:
@@ -185,7 +192,7 @@ class ResNetAttentionUNetConfig(GatesConfig):
     """
 
     kind: Literal["resnet_attention_unet"] = "resnet_attention_unet"
-    depth: Depth = 18
+    depth: Annotated[Depth, WHOLE] = 18
     """Of the ResNet."""
     finest_width: Count = 16
     """Channels of the plain level at full resolution, which the ResNet does not have."""
@@ -205,16 +212,17 @@ class ResNetAttentionUNetConfig(GatesConfig):
         if depth not in get_args(Depth):
             return fields  # what is wrong with it is said below
         widths = (fields.get("finest_width", 16), *encoder_widths(depth))
-        if tuple(fields.get("widths", widths)) != widths:
-            raise ValueError(
-                f"widths: a ResNet of depth {depth} fixes them to {list(widths)}; leave them out"
+        given = fields.get("widths", widths)
+        if not isinstance(given, list | tuple) or tuple(given) != widths:
+            raise FieldError(
+                "widths", f"a ResNet of depth {depth} fixes them to {list(widths)}; leave them out"
             )
         return {**fields, "widths": widths}
 
     @model_validator(mode="after")
     def _poolings_are_the_resnets(self) -> ResNetAttentionUNetConfig:
         if any(side != 2 for sides in self.pool_sizes for side in sides):
-            raise ValueError("pool_size: a ResNet halves every axis at every level; leave it out")
+            raise FieldError("pool_size", "a ResNet halves every axis at every level; leave it out")
         return self
 
 
@@ -228,7 +236,7 @@ class GuidedAttentionConfig(SizedConfig):
     kind: Literal["guided_attention"] = "guided_attention"
     dims: Dims = 3
     """3 for volumes, 2 for slices."""
-    depth: Depth = 18
+    depth: Annotated[Depth, WHOLE] = 18
     """Of the ResNet."""
     normalisation: ImageNorm = "none"
     """Of the image, 0 to 1, in front of the ResNet: ``imagenet`` for torchvision's weights, (x - mean)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ct_attn.strict_model import StrictModel
+from ct_attn.strict_model import WHOLE, FieldError, StrictModel
 
 if TYPE_CHECKING:
     from ct_attn.network.blocks import Layers
 
-Dims = Literal[2, 3]
+Dims = Annotated[Literal[2, 3], WHOLE]
 Norm = Literal["batch", "instance", "group"]
 Activation = Literal["relu", "leaky_relu"]
 
@@ -97,13 +97,15 @@ class LevelsConfig(SizedConfig):
     def _sizes_fit_the_levels(self) -> LevelsConfig:
         _ = self.pool_sizes  # raises where their number is wrong
         if any(side % 2 == 0 for sides in self.kernel_sizes for side in sides):
-            raise ValueError(f"kernel_size: every side must be odd to keep the grid, got {self.kernel_size}")
+            raise FieldError(
+                "kernel_size", f"every side must be odd to keep the grid, got {self.kernel_size}"
+            )
         if self.upsampling == "overlapping" and any(
             side > 1 and side % 2 for sides in self.pool_sizes for side in sides
         ):
-            raise ValueError(f"upsampling: overlapping needs poolings by 1 or even, got {self.pool_size}")
+            raise FieldError("upsampling", f"overlapping needs poolings by 1 or even, got {self.pool_size}")
         if self.head == "in_level" and self.deep_supervision == "fused":
-            raise ValueError("head: in_level leaves no class maps to fuse; set another deep_supervision")
+            raise FieldError("head", "in_level leaves no class maps to fuse; set another deep_supervision")
         return self
 
     @property
@@ -160,9 +162,9 @@ def per_level(value: PerLevel, *, levels: int, dims: int, field: str) -> tuple[A
     alike = tuple(entry for entry in value if isinstance(entry, int))
     rows = tuple(entry for entry in value if isinstance(entry, tuple)) or (alike,) * levels
     if len(rows) != levels or any(len(row) != dims for row in rows):
-        raise ValueError(
-            f"{field}: expected one number, {dims} numbers (one per axis) or {levels} lists of {dims}, "
-            f"got {value}"
+        raise FieldError(
+            field,
+            f"expected one number, {dims} numbers (one per axis) or {levels} lists of {dims}, got {value}",
         )
     return rows
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from ct_attn.errors import UserError
 from ct_attn.labels import LabelScheme
-from ct_attn.strict_model import StrictModel
+from ct_attn.strict_model import FrozenModel
 from ct_attn.volume import Mask, bounding_box
 
 #: Voxels that touch at a corner belong to one part.
@@ -20,7 +20,7 @@ _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 FORM = "off, auto, largest, NUMBERml, largest+NUMBERml, or organ=... of these with commas between"
 
 
-class OrganFilter(StrictModel):
+class OrganFilter(FrozenModel):
     """What is kept of an organ: its largest part (one per organ of a union), parts of ``minimum_ml``."""
 
     keep_largest: bool = False
@@ -36,7 +36,7 @@ class OrganFilter(StrictModel):
         return "+".join(parts) or "off"
 
 
-class FilterEffect(StrictModel):
+class FilterEffect(FrozenModel):
     """What a filter did to one organ."""
 
     filter: str

@@ -18,12 +18,12 @@ from ct_attn.errors import UserError
 from ct_attn.prediction.filtering import OrganFilter
 from ct_attn.prediction.ranges import TrainingRanges, joined
 from ct_attn.prediction.record import write_json
-from ct_attn.strict_model import StrictModel, describe_validation_error
+from ct_attn.strict_model import FrozenModel, describe_validation_error
 
 FILE_NAME = "postprocessing.json"
 
 
-class FilterChoice(StrictModel):
+class FilterChoice(FrozenModel):
     """The filter of an organ, and the mean DSC over ``n_cases`` validation cases without and with it."""
 
     filter: OrganFilter
@@ -32,7 +32,7 @@ class FilterChoice(StrictModel):
     dsc_with: float | None
 
 
-class Bin(StrictModel):
+class Bin(FrozenModel):
     """Validation cases whose confidence lies from ``low`` to ``high``, and what they reached."""
 
     low: float
@@ -42,7 +42,7 @@ class Bin(StrictModel):
     mean_dsc: float
 
 
-class Calibration(StrictModel):
+class Calibration(FrozenModel):
     """How the confidence of an organ goes with its DSC, case by case.
 
     ``points``: (confidence, DSC) of each validation case in which the organ was found and
@@ -61,7 +61,7 @@ class Calibration(StrictModel):
         return min(self.bins, key=lambda one: abs(one.mean_confidence - confidence)).mean_dsc
 
 
-class Postprocessing(StrictModel):
+class Postprocessing(FrozenModel):
     """All that was learnt for the model of ``model_digest`` on fold ``fold`` of a manifest."""
 
     format: Literal["ct_attn postprocessing 1"] = "ct_attn postprocessing 1"

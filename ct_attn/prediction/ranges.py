@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ct_attn.strict_model import StrictModel
+from ct_attn.strict_model import FrozenModel
 from ct_attn.volume import Volume
 
 #: Voxels above it are patient (or table); lung and air say little of a scan's HU.
@@ -22,12 +22,12 @@ HU_TOLERANCE = 40.0
 AXES = ("left-right", "front-back", "head-foot")
 
 
-class Range(StrictModel):
+class Range(FrozenModel):
     low: float
     high: float
 
 
-class ScanFacts(StrictModel):
+class ScanFacts(FrozenModel):
     """One scan: spacing and extent along R, A and S, and percentiles of the HU inside the body."""
 
     spacing_mm: tuple[float, float, float]
@@ -35,7 +35,7 @@ class ScanFacts(StrictModel):
     hu: tuple[float, float, float]
 
 
-class TrainingRanges(StrictModel):
+class TrainingRanges(FrozenModel):
     """The least and the largest of each of :class:`ScanFacts` over ``n_cases`` training scans."""
 
     n_cases: int

@@ -18,14 +18,14 @@ from ct_attn.manifest import file_digest, source_digest, source_files
 from ct_attn.prediction.filtering import FilterEffect
 from ct_attn.prediction.statistics import OrganStatistics
 from ct_attn.scan_io import nifti
-from ct_attn.strict_model import StrictModel
+from ct_attn.strict_model import FrozenModel
 
 MASK = "mask"
 PREVIEW = "preview"
 FEATURES = "features"
 
 
-class InputFacts(StrictModel):
+class InputFacts(FrozenModel):
     """The scan that was read; size and time of change spare reading it for its digest again."""
 
     digest: str
@@ -36,7 +36,7 @@ class InputFacts(StrictModel):
     orientation: str
 
 
-class ModelUsed(StrictModel):
+class ModelUsed(FrozenModel):
     """A model by what it says of itself."""
 
     digest: str
@@ -44,7 +44,7 @@ class ModelUsed(StrictModel):
     recipe_digest: str
 
 
-class PredictionRecord(StrictModel):
+class PredictionRecord(FrozenModel):
     """One predicted scan.
 
     ``settings`` decide what the mask holds, ``settings_digest`` is theirs; ``options`` is
@@ -75,7 +75,7 @@ class PredictionRecord(StrictModel):
     versions: dict[str, str]
 
 
-class FailureRecord(StrictModel):
+class FailureRecord(FrozenModel):
     """Why a scan has no mask. It is removed once the scan has one."""
 
     format: Literal["ct_attn failure 1"] = "ct_attn failure 1"
@@ -162,7 +162,7 @@ def read_failure(files: OutputFiles) -> FailureRecord | None:
         return None
 
 
-def write_json(record: StrictModel, path: Path) -> None:
+def write_json(record: FrozenModel, path: Path) -> None:
     atomic.write_text(path, record.model_dump_json(indent=1) + "\n")
 
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ct_attn.labels import KIDNEYS, LabelScheme
 from ct_attn.prediction.sides import tell_apart
-from ct_attn.strict_model import StrictModel
+from ct_attn.strict_model import FrozenModel
 from ct_attn.volume import Grid, Mask, Volume, bounding_box
 
 #: No tissue and no air: what a scanner or a converter puts beyond the reconstructed circle.
@@ -22,7 +22,7 @@ _OPPOSITE = {"L": "R", "R": "L", "P": "A", "A": "P", "I": "S", "S": "I"}
 PADDING = "padding"
 
 
-class OrganStatistics(StrictModel):
+class OrganStatistics(FrozenModel):
     """One organ of one scan.
 
     ``mean_hu`` and ``std_hu`` (over voxels, population), ``extent_mm`` (along the scan's

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ct_attn.labels import DISK_SCHEME
-from ct_attn.strict_model import StrictModel
+from ct_attn.strict_model import FrozenModel
 from ct_attn.volume import Grid, Mask, Volume, bounding_box
 
 #: Volumes beyond which a pancreas is marked; in Pancreas-CT they are reported as 42 to 150 ml.
@@ -22,7 +22,7 @@ PADDING_HU = -1100
 _SAMPLE = 4_000_000  # voxels that percentiles are taken of
 
 
-class OrganFacts(StrictModel):
+class OrganFacts(FrozenModel):
     """An organ's label: how much, how bright, in how many large parts, at which borders of the scan.
 
     ``centre_mm`` is its centre of mass, RAS; ``borders`` holds letters such as "S" for
@@ -37,7 +37,7 @@ class OrganFacts(StrictModel):
     borders: tuple[str, ...]
 
 
-class CaseFacts(StrictModel):
+class CaseFacts(FrozenModel):
     """What is measured of a scan and its label; percentiles are those of a sample of voxels."""
 
     shape: tuple[int, int, int]

@@ -14,13 +14,13 @@ from pydantic import ValidationError
 from ct_attn import atomic
 from ct_attn.manifest import file_digest
 from ct_attn.preparation.quality import CaseFacts
-from ct_attn.strict_model import StrictModel
+from ct_attn.strict_model import FrozenModel
 from ct_attn.volume import Volume
 
 FOLDER = ".cases"
 
 
-class FlipEvidence(StrictModel):
+class FlipEvidence(FrozenModel):
     """How a label lay on the image under one flip; see :mod:`ct_attn.datasets.alignment`."""
 
     flip: str
@@ -29,7 +29,7 @@ class FlipEvidence(StrictModel):
     edge_contrast_hu: float
 
 
-class LabelOrigin(StrictModel):
+class LabelOrigin(FrozenModel):
     """One label file: digest of the source, the flip taken, who decided on it, the evidence.
 
     ``decided_by``: ``image`` (only one flip fits), ``header`` (trusted, and the image
@@ -43,7 +43,7 @@ class LabelOrigin(StrictModel):
     evidence: tuple[FlipEvidence, ...]
 
 
-class CaseRecord(StrictModel):
+class CaseRecord(FrozenModel):
     """The provenance of a case. Digests are of files, but ``voxels``, which is of the HU.
 
     ``settings`` is a digest of what was asked for; ``corrections`` say what was done to

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib.resources import files
+from pathlib import Path
 
 from ct_attn.errors import UserError
 
@@ -80,6 +82,16 @@ EXPERIMENTS = (
     *(_on_source(kind, "120/30") for kind in ("unet_6m44", "unet_10m4")),
     *(_on_target(kind, stage) for stage in ("BFT", "AFT", "SCR") for kind in ("unet", "attention_unet")),
 )
+
+
+def paper_recipes(package: Path | None = None) -> Path:
+    """The folder of the recipes by the experiments' names: the package's own, or a checkout's.
+
+    ``package``: where ct_attn is installed, unless it is the one that runs.
+    """
+    package = package or Path(str(files("ct_attn")))
+    shipped = package / "paper_recipes"  # put there by setup.py
+    return shipped if shipped.is_dir() else package.parent / "pipelines" / "paper"
 
 
 def choose(patterns: Sequence[str]) -> tuple[Experiment, ...]:

@@ -67,7 +67,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         rng = np.random.default_rng((self.recipe.training.seed, self.epoch, number))
         case = self.cases[int(rng.integers(len(self.cases)))]
         mapped = case.open()
-        start = patch_start(draw_voxel(mapped, rng), mapped.shape, self.recipe.training.patch_size)
+        start = self._draw_start(mapped, rng)
         image, label = self._read(mapped, start, rng)
         image, label, known = self._flip(image, label, torch.tensor(case.known), rng)
         return {
@@ -77,6 +77,13 @@ class PatchDataset(Dataset[dict[str, Any]]):
             "case_id": case.case_id,
             "start": torch.tensor(start),
         }
+
+    def _draw_start(self, case: MappedCase, rng: np.random.Generator) -> Shape3:
+        """The first voxel of a patch of ``case``, as the recipe's ``patch_centres`` asks for."""
+        size = self.recipe.training.patch_size
+        if self.recipe.training.patch_centres == "anywhere":
+            return draw_start(case.shape, size, rng)
+        return patch_start(draw_voxel(case, rng), case.shape, size)
 
     def _read(self, case: MappedCase, where: Shape3, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """``image`` float32 and ``label`` uint8 [I, J, K] of the patch at ``where``, posed at random.
@@ -138,6 +145,17 @@ def draw_voxel(case: MappedCase, rng: np.random.Generator) -> Shape3:
     rank = int(rng.integers(int(case.runs.voxels[code])))
     i, j, k = np.unravel_index(case.runs.voxel(code, rank), case.shape)
     return int(i), int(j), int(k)
+
+
+def draw_start(shape: Shape3, size: Shape3, rng: np.random.Generator) -> Shape3:
+    """The first voxel of a patch of ``size`` anywhere within ``shape``, every position equally likely.
+
+    Where the volume is smaller than the patch it lies in the patch's middle.
+    """
+    lowest = patch_start((0, 0, 0), shape, size)
+    room = [max(length - side, 0) for length, side in zip(shape, size, strict=True)]
+    i, j, k = (low + int(rng.integers(more + 1)) for low, more in zip(lowest, room, strict=True))
+    return i, j, k
 
 
 def _in_order(sides: Shape3, order: Shape3) -> Shape3:

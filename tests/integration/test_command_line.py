@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ct_attn.labels import PAPER_SCHEME
+from ct_attn.recipe import read_recipe
 from ct_attn.scan_io import nifti
 
 COMMAND = Path(sys.executable).with_name("ct-attn")
@@ -84,6 +85,8 @@ def test_an_untrained_network_fails_the_same_floor(road, tmp_path):
     succeed("train", road / "recipe.yaml", "--data", road / "cohort" / "manifest.json", "-o", run,
             "--set", "training.optimizer.learning_rate=1e-12",
             "--set", "training.batches_per_epoch=1")  # fmt: skip
+    resolved = read_recipe(run / "recipe.yaml").training
+    assert (resolved.optimizer.learning_rate, resolved.batches_per_epoch) == (1e-12, 1)
     succeed("predict", "-m", run / "model", "-i", road / "cohort" / "imagesTs", "-o", masks)
     succeed("evaluate", "--truth", road / "cohort" / "labelsTs", "--predicted", masks, "-o", tmp_path)
     assert mean_dsc(tmp_path / "scores.csv") < DSC_FLOOR / 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,6 @@ from ct_attn.reproduction.experiments import EXPERIMENTS
 from tests.cohorts import COARSE
 from tests.command import ct_attn
 
-RECIPES = Path(__file__).resolve().parents[2] / "pipelines" / "paper"
 MINIATURE = (
     "preprocessing.spacing_mm=[10,10,10]", "training.patch_size=[32,32,16]", "training.epochs=1",
     "training.validate_every=1", "training.batches_per_epoch=1", "inference.overlap=0",
@@ -31,7 +29,7 @@ def source(tmp_path_factory):
 
 def reproduce(target, output, *options):
     changes = [word for change in MINIATURE for word in ("--set", change)]
-    return ct_attn("reproduce", "--data", target, "-o", output, "--recipes", RECIPES, *changes, *options)
+    return ct_attn("reproduce", "--data", target, "-o", output, *changes, *options)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +119,7 @@ def test_the_tables_say_which_data_they_come_from(made):
         assert "phantom, seed 11" in text
         assert "CT-150 (the source) is not public" in text
         assert "Drawings by a program" in text
+        assert "not legible in our source" in text
         assert "0.840 ± 0.087" in text
     assert "0.840 ± 0.087" in (made.parent / "stdout.txt").read_text()
 
@@ -161,6 +160,14 @@ def test_a_dry_run_lists_trainings_and_writes_nothing(tiny_manifest, source, tmp
     assert "GiB" in training
     assert scoring.startswith("ct82_bft_unet")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_recipes_come_along_wherever_the_command_is_run(tiny_manifest, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = ct_attn("reproduce", "--data", tiny_manifest.resolve(), "--dry-run", "--only", "ct82_scr_unet")
+    assert done.returncode == 0, done.stderr
+    assert "31000 steps" in done.stdout
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

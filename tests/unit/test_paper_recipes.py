@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ct_attn.network.build import build_network
 from ct_attn.published import published_figures
 from ct_attn.recipe import read_recipe
+from ct_attn.training_config import AugmentationConfig
 
 PIPELINES = Path(__file__).resolve().parents[2] / "pipelines"
 PAPER = sorted((PIPELINES / "paper").glob("*.yaml"))
@@ -25,7 +27,7 @@ PARAMETERS = {
     "ct82_aft_attention_unet": 6_410_960,
     "ct82_scr_attention_unet": 6_410_960,
 }
-#: Batches of two that show every training case once.
+#: Batches of two that show each of the authors' training cases once.
 BATCHES = {"ct150_120": 60, "ct150_30_": 15, "ct82_aft_": 31, "ct82_scr_": 31}
 
 
@@ -44,6 +46,7 @@ def test_the_hyper_parameters_are_the_authors(path):
     training, optimizer = recipe.training, recipe.training.optimizer
     assert recipe.preprocessing.spacing_mm == (2, 2, 2)
     assert (training.patch_size, training.batch_size, training.epochs) == ((160, 160, 96), 2, 1000)
+    assert training.patch_centres == "anywhere"
     assert training.batches_per_epoch == BATCHES[path.stem[:9]]
     assert (optimizer.name, optimizer.learning_rate, optimizer.weight_decay) == ("adam", 1e-4, 1e-6)
     assert (optimizer.schedule, optimizer.factor, optimizer.step_epochs) == ("step", 0.5, 250)
@@ -82,3 +85,15 @@ def test_the_strong_recipe_has_what_its_comments_say(folder):
     assert recipe.training.optimizer.schedule == "poly"
     assert recipe.training.optimizer.warmup_epochs > 0
     assert recipe.training.ema_decay is not None
+    assert recipe.training.patch_centres == "classes"
+    written = yaml.safe_load((PIPELINES / folder / "strong.yaml").read_text(encoding="utf-8"))
+    assert written["training"]["patch_centres"] == "classes"  # said, and not only the default
+    changes, plain = recipe.training.augmentation, AugmentationConfig()
+    assert changes.intensity_probability > 0 < changes.resolution_probability
+    if folder == "pancreas_ct":
+        assert recipe.training.optimizer.name == "sgd"
+        assert recipe.training.optimizer.clip_norm == 12
+        assert changes.flip_axes == ("R",)
+        assert recipe.inference.mirroring
+        for bound in ("affine_probability", "rotation_degrees", "noise", "brightness", "contrast", "gamma"):
+            assert getattr(changes, bound) > getattr(plain, bound)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ct_attn.published import FILE_NAME, find, published_figures
+from ct_attn.published import FILE_NAME, NOT_LEGIBLE, find, published_figures
 
 OURS = files("ct_attn").joinpath(FILE_NAME)
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "published_results.csv"
@@ -49,6 +49,10 @@ def test_a_figure_is_found_by_what_it_is_about():
 def test_the_higher_capacity_u_nets_have_no_dsc():
     metrics = {figure.metric for figure in published_figures() if figure.table == "higher-capacity"}
     assert metrics == {"precision", "recall", "s2s_mm", "parameters_million", "inference_s"}
+    named = {figure.method for figure in published_figures() if figure.method in NOT_LEGIBLE}
+    assert named == {figure.method for figure in published_figures() if figure.table == "higher-capacity"} | {
+        "U-Net"
+    }
 
 
 def test_the_file_is_the_one_it_was_carried_over_from():

@@ -9,10 +9,11 @@ import ct_attn
 from ct_attn.errors import UserError
 from ct_attn.network.attention_unet import AttentionUNet, AttentionUNetConfig
 from ct_attn.network.build import build_network
+from ct_attn.network.configs import SlicesConfig
 from ct_attn.network.monai_attention_unet import MonaiAttentionUNet
 from ct_attn.network.unet import UNet, UNetConfig
 from ct_attn.recipe import Recipe, parse_recipe, read_recipe, write_recipe
-from ct_attn.training_config import AugmentationConfig
+from ct_attn.training_config import AugmentationConfig, FirstStage
 
 PHANTOM = Path(__file__).resolve().parents[2] / "pipelines" / "phantom"
 DEMO = Path(ct_attn.__file__).parent / "demo_recipe.yaml"
@@ -65,7 +66,12 @@ def test_sections_are_read():
             "training.epochs: Input should be a valid integer",
         ),
         ("  epochs: 20", "  epochs: 0", "small.yaml:7", "training.epochs: Input should be greater"),
-        ("  epochs: 20", "  epochs: 21", "small.yaml:5", "must be a multiple of validate_every"),
+        (
+            "  epochs: 20",
+            "  epochs: 21",
+            "small.yaml:7",
+            "training.epochs: 21 must be a multiple of validate_every",
+        ),
         (
             "  epochs: 20",
             "  optimizer: {learning_rate: .nan}",
@@ -77,26 +83,50 @@ def test_sections_are_read():
         ("  widths: [4, 8, 16]", "  widths: [4, 8, 0]", "small.yaml:4", "network.unet.widths.2"),
         ("  widths: [4, 8, 16]", "  depth: 3", "small.yaml:4", "network.unet.depth: Extra inputs"),
         ("  kind: unet", "  kind: vnet", "small.yaml:2", "network"),
-        ("  patch_size: [32, 32, 16]", "  patch_size: [32, 30, 16]", "small.yaml", "multiple of 4"),
-        ("  kind: unet", "  kind: unet\n  dims: 2", "small.yaml", "add a section slices, or take dims 3"),
+        ("  patch_size: [32, 32, 16]", "  patch_size: [32, 30, 16]", "small.yaml:6", "multiple of 4"),
+        ("  kind: unet", "  kind: unet\n  dims: 2", "small.yaml:4", "add a section slices, or take dims 3"),
+        ("name: small", "name: small\nslices: {neighbours: 3}", "small.yaml:2", "a network with dims: 2"),
+        (
+            "network:",
+            "preprocessing:\n  hu_window: [0, 1]\n  spacing_mm: [2, 2, null]\nnetwork:",
+            "small.yaml:4",
+            "preprocessing.spacing_mm: expected a number, along S",
+        ),
         (
             "  kind: unet",
             "  kind: unet\n  pool_size: [2, 2, 3]",
-            "small.yaml",
+            "small.yaml:7",
             "multiple of (4, 4, 9), got (32,",
         ),
         (
             "  kind: unet",
             "  kind: unet\n  kernel_size: 2",
-            "small.yaml:2",
+            "small.yaml:4",
             "kernel_size: every side must be odd",
         ),
         ("  kind: unet", "  kind: unet\n  gates_per_skip: 2", "small.yaml:4", "gates_per_skip: Extra inputs"),
         ("  kind: unet", "  kind: monai_attention_unet\n  norm: batch", "small.yaml:4", "norm: Extra inputs"),
         ("  patch_size: [32, 32, 16]", "  patch_size: [32, 32]", "small.yaml:6", "training.patch_size"),
-        ("name: small", "name: small\ntargets: {}", "small.yaml", "targets: name at least one"),
-        ("name: small", "name: small\ntargets: {liver: [liver]}", "small.yaml", "unknown organ liver"),
-        ("name: small", "name: small\ntargets: {a: [spleen], b: [spleen]}", "small.yaml", "every organ once"),
+        ("name: small", "name: small\ntargets: {}", "small.yaml:2", "targets: name at least one"),
+        ("name: small", "name: small\ntargets: {liver: [liver]}", "small.yaml:2", "unknown organ liver"),
+        (
+            "name: small",
+            "name: small\ntargets: {a: [spleen], b: [spleen]}",
+            "small.yaml:2",
+            "every organ once",
+        ),
+        (
+            "  validate_every: 5",
+            "  validate_every: 5\n  augmentation:\n    noise: 0\n    zoom:\n      - 1\n      - wide",
+            "small.yaml:13",
+            "training.augmentation.zoom.1: Input should be a valid number",
+        ),
+        (
+            "  validate_every: 5",
+            "  validate_every: 5\n  augmentation:\n    noise: 0\n    flip_axes: [A, A]",
+            "small.yaml:11",
+            "training.augmentation.flip_axes: name each axis once",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_file_and_line(line, replacement, where, what):
@@ -106,6 +136,73 @@ def test_what_is_wrong_is_named_with_its_file_and_line(line, replacement, where,
     assert refused.value.subject == where
     assert what in refused.value.found
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "replacement", "where", "what"),
+    [
+        (
+            "  epochs: 20",
+            "  epochs: true",
+            "small.yaml:7",
+            "training.epochs: Input should be a valid integer",
+        ),
+        (
+            "  epochs: 20",
+            '  epochs: "20"',
+            "small.yaml:7",
+            "training.epochs: Input should be a valid integer",
+        ),
+        (
+            "  epochs: 20",
+            "  epochs: 20.0",
+            "small.yaml:7",
+            "training.epochs: Input should be a valid integer",
+        ),
+        ("  epochs: 20", "  epochs: 2e1", "small.yaml:7", "training.epochs: Input should be a valid integer"),
+        ("  epochs: 20", "  sync_batch_norm: 1", "small.yaml:7", "Input should be a valid boolean"),
+        ("  epochs: 20", "  sync_batch_norm: y", "small.yaml:7", "Input should be a valid boolean"),
+        ("  epochs: 20", '  sync_batch_norm: "off"', "small.yaml:7", "Input should be a valid boolean"),
+        ("  epochs: 20", "  ema_decay: true", "small.yaml:7", "Input should be a valid number"),
+        ("  epochs: 20", '  ema_decay: "9e-1"', "small.yaml:7", "Input should be a valid number"),
+        ("  epochs: 20", "  freeze: resnet", "small.yaml:7", "Input should be a valid tuple"),
+        ("  kind: unet", "  kind: attention_unet\n  gates_per_skip: true", "small.yaml:4", "valid integer"),
+        ("  kind: unet", "  kind: unet\n  dims: 3.0", "small.yaml:4", "valid integer"),
+        ("  kind: unet", "  kind: unet\n  kernel_size: true", "small.yaml:4", "valid integer"),
+        ("  widths: [4, 8, 16]", "  widths: [4, 8.0, 16]", "small.yaml:4", "valid integer"),
+        ("  widths: [4, 8, 16]", "  widths: 4", "small.yaml:4", "valid tuple"),
+        ("name: small", "name: 7", "small.yaml:1", "name: Input should be a valid string"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_even_where_it_could_be_turned(line, replacement, where, what):
+    assert TEXT.count(line) == 1
+    with pytest.raises(UserError) as refused:
+        parse(TEXT.replace(line, replacement))
+    assert refused.value.subject == where
+    assert what in refused.value.found
+
+
+def test_a_value_that_contains_itself_is_refused():
+    with pytest.raises(UserError, match="A value may not contain itself"):
+        parse(TEXT.replace("[4, 8, 16]", "&widths [4, 8, *widths]"))
+
+
+def test_a_key_that_is_there_twice_is_refused_with_the_line_of_the_second():
+    with pytest.raises(UserError) as refused:
+        parse(TEXT + "  epochs: 40\n")
+    assert refused.value.subject == "small.yaml:9"
+    assert "the key epochs twice" in refused.value.found
+
+
+@pytest.mark.parametrize("written", ["1e-3", "1E-3", "0.001", "1.e-3", "+1.0e-3"])
+def test_small_numbers_may_be_written_either_way(written):
+    assert parse(TEXT, f"training.optimizer.learning_rate={written}").training.optimizer.learning_rate == 1e-3
+
+
+def test_a_whole_number_will_do_for_a_number_and_a_file_has_lists():
+    recipe = parse(TEXT, "training.augmentation.noise=1", "targets={a: [spleen, pancreas]}")
+    assert recipe.training.augmentation.noise == 1
+    assert recipe.targets == {"a": ("spleen", "pancreas")}
 
 
 def test_further_mistakes_are_counted():
@@ -171,6 +268,34 @@ def test_an_override_replaces_one_field(override, place, value):
     assert after == value
 
 
+def test_an_override_begins_a_section_that_is_null(tmp_path):
+    """So they are in the recipe of a run, which has every field."""
+    write_recipe(parse(), tmp_path / "recipe.yaml")
+    assert "first_stage: null" in (tmp_path / "recipe.yaml").read_text(encoding="utf-8")
+    recipe = read_recipe(tmp_path / "recipe.yaml", ["training.first_stage.epochs=1"])
+    assert recipe.training.first_stage == FirstStage(epochs=1)
+    changes = ["slices.plane=coronal", "network.dims=2", "preprocessing.spacing_mm=[2, null, 2]",
+               "training.patch_size=[32, 1, 32]"]  # fmt: skip
+    recipe = read_recipe(tmp_path / "recipe.yaml", changes)
+    assert recipe.slices == SlicesConfig(plane="coronal")
+    assert parse("name: plain\ntraining:\n", "training.epochs=10").training.epochs == 10
+
+
+@pytest.mark.parametrize(
+    ("overrides", "where"),
+    [
+        (["training.epochs=21"], "--set training.epochs=21"),
+        (["training.epochs=40", "training.epochs=many"], "--set training.epochs=many"),
+        (["network.widths=[4, 8, 0]"], "--set network.widths=[4, 8, 0]"),
+        (["training.seed=1", "network.widths=[4, 8, 16, 32, 64, 128]"], "small.yaml:6"),
+    ],
+)
+def test_the_override_at_fault_is_named(overrides, where):
+    with pytest.raises(UserError) as refused:
+        parse(TEXT, *overrides)
+    assert refused.value.subject == where
+
+
 def test_overrides_apply_in_order_and_leave_the_rest():
     recipe = parse(TEXT, "training.epochs=40", "training.epochs=10", "training.batch_size=1")
     assert recipe.training.epochs == 10
@@ -222,8 +347,10 @@ def test_the_recipes_of_this_repository_are_right():
     here = Path(__file__).resolve().parents[2]
     files = sorted(here.glob("pipelines/**/*.yaml"))
     assert files or not (here / "pipelines").is_dir()
-    names = [read_recipe(file).name for file in files]
-    assert len(set(names)) == len(names)
+    recipes = [read_recipe(file) for file in files]
+    assert len({recipe.name for recipe in recipes}) == len(recipes)
+    for recipe in recipes:  # as models keep theirs
+        assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
 @pytest.mark.parametrize(

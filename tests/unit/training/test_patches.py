@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from ct_attn.preprocessing import PreprocessingConfig
 from ct_attn.recipe import Recipe
-from ct_attn.training.patches import PatchDataset, draw_voxel, patch_start
+from ct_attn.training.patches import PatchDataset, draw_start, draw_voxel, patch_start
 from ct_attn.training_config import AugmentationConfig, TrainingConfig
 from tests.unit.training.cached_cases import cached_case
 
@@ -101,6 +101,28 @@ def test_the_centre_lies_in_each_class_equally_often_and_anywhere_in_it(cube):
     in_corner = np.array(drawn)[codes == 2]
     assert len(np.unique(in_corner, axis=0)) == 4**3
     assert in_corner.mean(axis=0) == pytest.approx([51.5, 5.5, 3.5], abs=0.2)
+
+
+def test_a_patch_may_lie_anywhere_every_position_as_often_as_any_other():
+    rng = np.random.default_rng(4)
+    starts = np.array([draw_start((6, 32, 20), (4, 31, 32), rng) for _ in range(3000)])
+    assert (starts[:, 2] == -6).all()  # smaller than the patch: in its middle
+    places, counts = np.unique(starts[:, :2], axis=0, return_counts=True)
+    assert places.tolist() == [[i, j] for i in range(3) for j in range(2)]
+    assert (abs(counts - 500) < 4 * np.sqrt(3000 * 5 / 36)).all()
+
+
+def test_the_recipe_says_whether_centres_are_in_classes_or_patches_anywhere(patches):
+    assert recipe().training.patch_centres == "classes"
+    anywhere = patches(patch_centres="anywhere", batches_per_epoch=100)
+    starts = np.array([anywhere[number]["start"].tolist() for number in range(400)])
+    assert starts.min(axis=0).tolist() == [0, 0, 0]
+    assert starts.max(axis=0).tolist() == [60 - 32, 50 - 32, 40 - 16]
+    assert starts.mean(axis=0) == pytest.approx([14, 9, 12], abs=1.5)  # and not heaped at the borders
+    by_class = patches(patch_centres="classes", batches_per_epoch=100)
+    in_corner = [(by_class[number]["label"] == 2).any() for number in range(400)]
+    assert np.mean(in_corner) > 0.3  # a class of its own, however small
+    assert np.mean([(anywhere[number]["label"] == 2).any() for number in range(400)]) < 0.1
 
 
 def test_a_patch_lies_around_its_centre_and_within_the_volume():
