@@ -20,6 +20,7 @@ from ct_attn.report.fold_table import FoldRow, fold_rows, write_folds_csv, write
 from ct_attn.report.page import write_report
 from ct_attn.report.score_files import ScoreSettings
 from ct_attn.scoring import score_model
+from ct_attn.training.run_folder import RunFolder, unfinished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +62,8 @@ def summarize_runs(
     ``validation`` in its folder. ``manifest_path`` is known where the folds were trained
     with ``--fold all``. The table's means are over the cases of all folds.
 
-    Raises :class:`UserError` when there is no fold, a fold twice, and when folds differ in
-    recipe or manifest. Nothing is predicted then.
+    Raises :class:`UserError` when there is no fold, a fold twice or trained in part, and when
+    folds differ in recipe or manifest. Nothing is predicted then.
     """
     folds = sorted(_find(runs), key=lambda run: run.fold)
     _require_alike(folds)
@@ -121,6 +122,12 @@ def _read_run(path: Path) -> FoldRun:
         raise UserError(
             path / "model", expected="a model that ct-attn train wrote", found="one without a fold",
             remedy="give the folder of a training run",
+        )  # fmt: skip
+    missing = unfinished(RunFolder(path=path), checkpoint.recipe)
+    if missing is not None:
+        raise UserError(
+            path, expected="a training that has come to its end", found=missing,
+            remedy="go on with --resume, or leave it out",
         )  # fmt: skip
     return FoldRun(
         path=path,

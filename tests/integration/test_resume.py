@@ -49,7 +49,8 @@ def assert_twins(run, twin):
     first, second = content(run), content(twin)
     for part in ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "callbacks"):
         assert content_digest(first[part]) == content_digest(second[part]), part
-    assert load_checkpoint(run / "model").digest == load_checkpoint(twin / "model").digest
+    for model in ("model", "last"):
+        assert load_checkpoint(run / model).digest == load_checkpoint(twin / model).digest, model
     for name in ("log.csv", "report.html", "progress.png", "run.json"):
         assert (run / name).read_bytes() == (twin / name).read_bytes(), name
     assert not list(run.rglob(".partial-*"))
@@ -83,10 +84,11 @@ def test_five_kills_at_random_moments_change_nothing(
 def test_a_kill_between_any_two_files_leaves_them_to_be_put_right(driver, recipe, tiny_manifest, tmp_path):
     arguments = [recipe, "--data", tiny_manifest, "--device", "cpu", "--set", "training.epochs=2"]
     assert driver.train(*arguments, "-o", tmp_path / "twin") == [0]
-    for number, moment in enumerate(["renaming", "after the state", "the model", "the log"]):
+    # Of the second epoch; the model is the last of the first epoch, then best and last of the second.
+    moments = [("renaming", 2), ("after the state", 2), ("the model", 2), ("the model", 3), ("the log", 4)]
+    for number, moment in enumerate(moments):
         run = tmp_path / f"run{number}"
-        place = 4 if moment == "the log" else 2 if moment in ("renaming", "after the state") else 1
-        assert driver.train(*arguments, "-o", run, moment=(moment, place, 0)) == [-signal.SIGKILL]
+        assert driver.train(*arguments, "-o", run, moment=(*moment, 0)) == [-signal.SIGKILL]
         assert driver.train(*arguments, "-o", run, "--resume") == [0]
         assert_twins(run, tmp_path / "twin")
 

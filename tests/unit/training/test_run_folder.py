@@ -78,6 +78,30 @@ def test_what_stopped_before_its_first_state_begins_anew(run):
     claim(run, {"recipe": "sha256:other"}, resume=True)
 
 
+def test_a_record_of_before_devices_were_recorded_goes_on(run):
+    begin(run)
+    claim(run, RECORD | {"device": "cpu", "precision": "32-true"}, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("there", "now", "what"),
+    [
+        ({"device": "cuda"}, {"device": "cpu"}, r"another device \(cuda; here cpu\)"),
+        (
+            {"torch": "2.5", "version": "1"},
+            {"torch": "2.6", "version": "2"},
+            r"torch, version \(2.5, 1; here",
+        ),
+    ],
+)
+def test_a_change_of_device_or_versions_is_said_with_both(run, there, now, what):
+    begin(run, RECORD | there)
+    with pytest.raises(UserError, match=what) as refused:
+        claim(run, RECORD | now, resume=True)
+    assert "the same versions of ct_attn and torch" in refused.value.remedy
+    assert "kind of device" in refused.value.remedy
+
+
 @pytest.mark.parametrize("text", ["{torn", "[1, 2]"])
 def test_a_record_that_is_none_is_one_line(run, text):
     begin(run, text)
