@@ -31,6 +31,7 @@ from ct_attn.training.data import Batches
 from ct_attn.training.faults import StopOnNonFinite, is_out_of_memory, out_of_memory
 from ct_attn.training.launch import (
     Launch,
+    RequireSize,
     follow_parent,
     leave_with_others,
     lost_another,
@@ -124,8 +125,7 @@ def train(
     callbacks = _callbacks(module, batches, run, record, progress, launch)
     trainer = Trainer(
         accelerator=target.type,
-        **launch.trainer_options(target),
-        sync_batchnorm=launch.n_processes > 1 and target.type == "cuda" and recipe.training.sync_batch_norm,
+        **launch.trainer_options(target, synchronised=recipe.training.sync_batch_norm),
         use_distributed_sampler=False,  # each process knows its share
         plugins=[StateFile(run.previous_state, state)],
         precision=precision,
@@ -232,6 +232,7 @@ def _callbacks(
         attention=attention,
     )
     return [
+        RequireSize(launch),
         StopOnNonFinite(run.bad_batch, accumulate=recipe.training.optimizer.accumulate),
         best,
         log,
