@@ -228,6 +228,7 @@ def _callbacks(
         recipe=recipe,
         facts=run_facts(recipe, n_parameters=n_parameters, n_processes=launch.n_processes),
         log=log,
+        best=best,
         worst=worst,
         attention=attention,
     )
@@ -264,7 +265,7 @@ def _fit(
                 device=device,
                 memory_bytes=total_bytes(device),
                 dtype=choose_precision(module.recipe.training.precision, device),
-                validating=module.is_validating,
+                validated=module.scan_shape,
             ) from error
         if launch.n_processes > 1 and lost_another(error):
             leave_with_others(launch, error)
