@@ -95,7 +95,7 @@ def _find(runs: Sequence[Path]) -> list[FoldRun]:
     found = []
     for run in runs:
         if (run / "model").is_dir():
-            found.append(_read_run(run))
+            found.append(_require_finished(_read_run(run)))
             continue
         inside = sorted(
             folder
@@ -111,7 +111,10 @@ def _find(runs: Sequence[Path]) -> list[FoldRun]:
                 found="none" if run.exists() else "no such folder",
                 remedy="train with --fold all, or go on with --resume",
             )
-        found += [_read_run(folder) for folder in (finished if record else inside)]
+        if record:
+            found += [_read_run(folder) for folder in finished]
+        else:
+            found += [_require_finished(_read_run(folder)) for folder in inside]
     return found
 
 
@@ -123,18 +126,23 @@ def _read_run(path: Path) -> FoldRun:
             path / "model", expected="a model that ct-attn train wrote", found="one without a fold",
             remedy="give the folder of a training run",
         )  # fmt: skip
-    missing = unfinished(RunFolder(path=path), checkpoint.recipe)
-    if missing is not None:
-        raise UserError(
-            path, expected="a training that has come to its end", found=missing,
-            remedy="go on with --resume, or leave it out",
-        )  # fmt: skip
     return FoldRun(
         path=path,
         recipe=checkpoint.recipe,
         manifest_digest=str(provenance["manifest_digest"]),
         fold=int(provenance["fold"]),
     )
+
+
+def _require_finished(run: FoldRun) -> FoldRun:
+    """``run``, which nobody else says has come to its end."""
+    missing = unfinished(RunFolder(path=run.path), run.recipe)
+    if missing is not None:
+        raise UserError(
+            run.path, expected="a training that has come to its end", found=missing,
+            remedy="go on with --resume, or leave it out",
+        )  # fmt: skip
+    return run
 
 
 def _require_alike(runs: Sequence[FoldRun]) -> None:

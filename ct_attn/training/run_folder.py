@@ -98,7 +98,8 @@ def claim(run: RunFolder, record: Mapping[str, str | int], *, resume: bool) -> N
     changed = sorted(key for key in {**record, **earlier} if earlier.get(key) != record.get(key))
     if changed:
         there, here = (
-            ", ".join(str(of[key]) for key in changed if key in _SHORT) for of in (earlier, record)
+            ", ".join(str(of.get(key, "unknown")) for key in changed if key in _SHORT)
+            for of in (earlier, record)
         )
         raise UserError(
             run.path,
