@@ -93,7 +93,7 @@ def train(
     manifest = read_manifest(manifest_path)
     start = start or Start()
     precision = LIGHTNING_PRECISION[choose_precision(recipe.training.precision, target)]
-    record = {
+    record: dict[str, str | int] = {
         **_record(recipe, manifest_path, fold, launch),
         "device": target.type,
         "precision": precision,
