@@ -192,10 +192,7 @@ class _Estimate:
 def _coarser(recipe: Recipe, times: float) -> str:
     """The spacing on which a scan has ``times`` fewer voxels, in words."""
     was = recipe.preprocessing.spacing_mm
-    n_set = sum(step is not None for step in was)
-    if n_set == 0:
-        return f"preprocessing.spacing_mm to {times ** (1 / 3):.2f} times the scans' own (was: their own)"
-    longer = times ** (1 / n_set)
+    longer = times ** (1 / sum(step is not None for step in was))  # across slices there is none
     to, of = (
         ", ".join("null" if step is None else f"{ceil(100 * step * factor) / 100:g}" for step in was)
         for factor in (longer, 1)
