@@ -21,6 +21,7 @@ from ct_attn.report.page import write_report
 from ct_attn.report.paper_table import left_out
 from ct_attn.report.score_files import ScoreSettings
 from ct_attn.scoring import score_model
+from ct_attn.training.run_folder import RunFolder, unfinished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,8 @@ def summarize_runs(
     ``validation`` in its folder. ``manifest_path`` is known where the folds were trained
     with ``--fold all``. The table's means are over the cases of all folds.
 
-    Raises :class:`UserError` when there is no fold, a fold twice, and when folds differ in
-    recipe or manifest. Nothing is predicted then.
+    Raises :class:`UserError` when there is no fold, a fold twice or trained in part, and when
+    folds differ in recipe or manifest. Nothing is predicted then.
     """
     folds = sorted(_find(runs), key=lambda run: run.fold)
     _require_alike(folds)
@@ -95,7 +96,7 @@ def _find(runs: Sequence[Path]) -> list[FoldRun]:
     found = []
     for run in runs:
         if (run / "model").is_dir():
-            found.append(_read_run(run))
+            found.append(_require_finished(_read_run(run)))
             continue
         inside = sorted(
             folder
@@ -111,7 +112,10 @@ def _find(runs: Sequence[Path]) -> list[FoldRun]:
                 found="none" if run.exists() else "no such folder",
                 remedy="train with --fold all, or go on with --resume",
             )
-        found += [_read_run(folder) for folder in (finished if record else inside)]
+        if record:
+            found += [_read_run(folder) for folder in finished]
+        else:
+            found += [_require_finished(_read_run(folder)) for folder in inside]
     return found
 
 
@@ -129,6 +133,17 @@ def _read_run(path: Path) -> FoldRun:
         manifest_digest=str(provenance["manifest_digest"]),
         fold=int(provenance["fold"]),
     )
+
+
+def _require_finished(run: FoldRun) -> FoldRun:
+    """``run``, which nobody else says has come to its end."""
+    missing = unfinished(RunFolder(path=run.path), run.recipe)
+    if missing is not None:
+        raise UserError(
+            run.path, expected="a training that has come to its end", found=missing,
+            remedy="go on with --resume, or leave it out",
+        )  # fmt: skip
+    return run
 
 
 def _require_alike(runs: Sequence[FoldRun]) -> None:

@@ -25,12 +25,13 @@ from ct_attn.network.transfer import require_parts
 from ct_attn.recipe import Recipe, write_recipe
 from ct_attn.training.attention import keep_attention
 from ct_attn.training.cache import CachedCase, choose_folder, fill
-from ct_attn.training.callbacks import EpochLog, KeepBest, SaveState, follow_plateau, stop_early
+from ct_attn.training.callbacks import EpochLog, KeepBest, KeepLast, SaveState, follow_plateau, stop_early
 from ct_attn.training.cases import CaseFiles, check_labelled, locate
 from ct_attn.training.data import Batches
 from ct_attn.training.faults import StopOnNonFinite, is_out_of_memory, out_of_memory
 from ct_attn.training.launch import (
     Launch,
+    RequireSize,
     follow_parent,
     leave_with_others,
     lost_another,
@@ -70,8 +71,8 @@ def train(
     prepared cases are kept in the folder ``cache``; by default it lies beside the
     manifest, or where that cannot be written, in ``output``.
 
-    Writes into ``output``: ``model/`` (best validation DSC), ``recipe.yaml``,
-    ``run.json``, ``log.csv``, ``progress.png``, ``report.html``, ``tensorboard/`` where that
+    Writes into ``output``: ``model/`` (best validation DSC), ``last/``, ``recipe.yaml``, ``run.json``,
+    ``log.csv``, ``progress.png``, ``report.html``, ``tensorboard/`` where that
     is installed, and ``state.ckpt`` with the one before. With ``resume`` the run goes on
     from its newest state, and ends with what it would have ended with undisturbed.
 
@@ -91,8 +92,13 @@ def train(
     run = RunFolder(path=output)
     manifest = read_manifest(manifest_path)
     start = start or Start()
-    record = {**_record(recipe, manifest_path, fold, launch), **start.digests()}
     precision = LIGHTNING_PRECISION[choose_precision(recipe.training.precision, target)]
+    record: dict[str, str | int] = {
+        **_record(recipe, manifest_path, fold, launch),
+        "device": target.type,
+        "precision": precision,
+        **start.digests(),
+    }
     if launch.is_first:
         claim(run, record, resume=resume)
     module = _module(recipe, start, progress)
@@ -108,6 +114,7 @@ def train(
     if launch.is_first:
         atomic.remove_partials(run.path)
         atomic.remove_partials(run.model)
+        atomic.remove_partials(run.last)
         if state is None:
             write_recipe(recipe, run.recipe)
             atomic.write_text(run.record, json.dumps(record, indent=1) + "\n")
@@ -118,8 +125,7 @@ def train(
     callbacks = _callbacks(module, batches, run, record, progress, launch)
     trainer = Trainer(
         accelerator=target.type,
-        **launch.trainer_options(target),
-        sync_batchnorm=launch.n_processes > 1 and target.type == "cuda" and recipe.training.sync_batch_norm,
+        **launch.trainer_options(target, synchronised=recipe.training.sync_batch_norm),
         use_distributed_sampler=False,  # each process knows its share
         plugins=[StateFile(run.previous_state, state)],
         precision=precision,
@@ -210,6 +216,7 @@ def _callbacks(
     recipe = module.recipe
     provenance = {key: value for key, value in record.items() if key not in ("version", "recipe")}
     best = KeepBest(module.evaluated, run.model, recipe, provenance)
+    last = KeepLast(module.evaluated, run.last, recipe, provenance)
     log = EpochLog(run.log, recipe.label_scheme.names)
     attention = keep_attention(module.evaluated, recipe, batches.validation)
     worst = KeepWorst(recipe, batches.validation)
@@ -220,10 +227,12 @@ def _callbacks(
         recipe=recipe,
         facts=run_facts(recipe, n_parameters=n_parameters, n_processes=launch.n_processes),
         log=log,
+        best=best,
         worst=worst,
         attention=attention,
     )
     return [
+        RequireSize(launch),
         StopOnNonFinite(run.bad_batch, accumulate=recipe.training.optimizer.accumulate),
         best,
         log,
@@ -231,7 +240,8 @@ def _callbacks(
         *([attention] if attention else []),
         *follow_plateau(recipe.training),
         *stop_early(recipe.training),
-        SaveState(run.state, [best, log, pictures, *board(run.board, log)]),  # after what it saves
+        last,  # after what may stop the training
+        SaveState(run.state, [best, last, log, pictures, *board(run.board, log)]),  # after what it saves
         ShowProgress(progress, log),
     ]
 
@@ -254,7 +264,7 @@ def _fit(
                 device=device,
                 memory_bytes=total_bytes(device),
                 dtype=choose_precision(module.recipe.training.precision, device),
-                validating=module.is_validating,
+                validated=module.scan_shape,
             ) from error
         if launch.n_processes > 1 and lost_another(error):
             leave_with_others(launch, error)

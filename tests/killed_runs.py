@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import ct_attn.train
@@ -41,9 +42,16 @@ class Driver:
         self.script.wait()
         self.script.stdout.close()
 
-    def train(self, *arguments, processes=1, moment=None):
-        """Run ``ct-attn train ARGUMENTS``; ``moment`` is (what, number of the call, rank) to die at."""
-        request = {"arguments": list(map(str, arguments)), "processes": processes, "moment": moment}
+    def train(self, *arguments, processes=1, moment=None, kill_after_s=None, said=None):
+        """Run ``ct-attn train ARGUMENTS``; ``moment`` is (what, number of the call, rank) to die at.
+
+        ``kill_after_s``: all processes are killed from outside so many seconds after their start.
+        ``said``: a file for what they print.
+        """
+        request = {
+            "arguments": list(map(str, arguments)), "processes": processes, "moment": moment,
+            "kill_after_s": kill_after_s, "said": None if said is None else str(said),
+        }  # fmt: skip
         self.script.stdin.write(json.dumps(request) + "\n")
         self.script.stdin.flush()
         return json.loads(self.script.stdout.readline())
@@ -83,7 +91,19 @@ def between_renames(true, *arguments, **keywords):
     true(*arguments, **keywords)
 
 
+def no_number_in(number):
+    """Let the loss of the call ``number`` be none."""
+    true, seen = module.supervised_loss, []
+
+    def counted(*arguments):
+        seen.append(None)
+        return true(*arguments) * (float("nan") if len(seen) == number else 1)
+
+    module.supervised_loss = counted
+
+
 MOMENTS = {
+    "no number": no_number_in,
     "batch": lambda n: die_in(module.SegmentationModule, "training_step", n, at_once),
     "validation": lambda n: die_in(module.SegmentationModule, "validation_step", n, at_once),
     "saving": lambda n: die_in(state._Stream, "write", n, lambda true, stream, data: true(stream, data[:9])),
@@ -107,6 +127,8 @@ def run(request, rank, port):
         if victim == rank:
             MOMENTS[what](number)
     sys.argv = ["ct-attn", "train", *request["arguments"]]
+    if request["said"] is not None:
+        os.dup2(os.open(request["said"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.dup2(2, 1)  # standard output is the driver's
     cli.main()
 
@@ -133,6 +155,10 @@ def serve():
                     sys.stderr.flush()
                     os._exit(code)
             children.append(child)
+        if request["kill_after_s"] is not None:
+            time.sleep(request["kill_after_s"])
+            for child in children:  # one that has ended waits for waitpid, and keeps its number
+                os.kill(child, signal.SIGKILL)
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         print(json.dumps(codes), flush=True)
 

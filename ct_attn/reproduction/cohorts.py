@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from ct_attn.datasets.pancreas_ct_splits import SEED
 from ct_attn.errors import UserError
 from ct_attn.folds import draw_folds, in_drawn_order
 from ct_attn.manifest import Case, Manifest
+from ct_attn.preprocessing import canonical_axes
+from ct_attn.scan_io.nifti import read_grid
+from ct_attn.scan_io.scan import read_scan
+from ct_attn.volume import Shape3
 
 #: One case in so many of the training side chooses the best epoch, which the paper does not say how it did.
 VALIDATION_SHARE = 10
@@ -80,19 +88,61 @@ def moved(manifest: Manifest, path: Path, folder: Path) -> Manifest:
 
 
 def require_apart(source: Manifest, source_path: Path, target: Manifest, target_path: Path) -> None:
-    """Refuse a source that holds a scan of the target: what is tested must not have been trained on."""
+    """Refuse a source that holds a scan of the target: what is tested must not have been trained on.
+
+    Scans are the same by place, by the digest of their file, or by their voxels, in whatever
+    file and orientation. Voxels are read where scans of both sides have as many of them
+    along R, A and S; files that are not there are for others to miss.
+    """
 
     def scans(manifest: Manifest, path: Path) -> dict[str, str]:
         found = {str((path.parent / case.image).resolve()): case.case_id for case in manifest.cases}
         return found | {case.image_digest: case.case_id for case in manifest.cases if case.image_digest}
 
     ours, theirs = scans(source, source_path), scans(target, target_path)
-    shared = sorted({ours[scan] for scan in ours.keys() & theirs.keys()})
+    shared = sorted(
+        {ours[scan] for scan in ours.keys() & theirs.keys()}
+        | _of_same_voxels(_by_shape(source, source_path), _by_shape(target, target_path))
+    )
     if shared:
         raise UserError(
             source_path, expected=f"no scan of {target_path}", found=f"{len(shared)}, {shared[0]} first",
             remedy="give another --source",
         )  # fmt: skip
+
+
+def _by_shape(manifest: Manifest, path: Path) -> dict[Shape3, dict[str, Path]]:
+    """Scans by case, by their voxels along R, A and S as the header of their label map has them."""
+    found: dict[Shape3, dict[str, Path]] = {}
+    for case in manifest.cases:
+        image, label = path.parent / case.image, path.parent / case.label
+        if image.exists() and label.is_file():
+            grid = read_grid(label)
+            r, a, s = (grid.shape[axis] for axis in canonical_axes(grid)[0])
+            found.setdefault((r, a, s), {})[case.case_id] = image
+    return found
+
+
+def _of_same_voxels(
+    ours: Mapping[Shape3, Mapping[str, Path]], theirs: Mapping[Shape3, Mapping[str, Path]]
+) -> set[str]:
+    """The cases of ``ours`` whose voxels are those of a scan in ``theirs``."""
+    found = set()
+    for shape in ours.keys() & theirs.keys():
+        known = {_voxel_digest(scan) for scan in theirs[shape].values()}
+        found |= {case_id for case_id, scan in ours[shape].items() if _voxel_digest(scan) in known}
+    return found
+
+
+def _voxel_digest(scan: Path) -> str:
+    """A digest of the values of ``scan`` with its axes along R, A and S."""
+    volume = read_scan(scan)
+    axes, flipped = canonical_axes(volume.grid)
+    hu = np.flip(volume.hu.transpose(axes), tuple(axis for axis in range(3) if flipped[axis]))
+    digest = hashlib.sha256(str(hu.shape).encode())
+    for index in range(hu.shape[2]):  # by slice: a scan is large
+        digest.update(np.ascontiguousarray(hu[:, :, index], dtype="<f4").tobytes())
+    return digest.hexdigest()
 
 
 def describe(manifest: Manifest) -> str:

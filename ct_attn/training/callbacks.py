@@ -1,4 +1,4 @@
-"""What is kept beside the training loop: the best model, the log, the state, and what follows from them.
+"""What is kept beside the training loop: best and last model, log, state, and what follows from them.
 
 A callback that keeps something holds it in memory and in the saved state, and writes
 its file after the state: a kill at any moment leaves files that the state can put
@@ -76,6 +76,40 @@ class KeepBest(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
         self.weights = state_dict["weights"]
+        self.provenance = state_dict["provenance"]
+
+
+class KeepLast(Callback):
+    """Makes a model folder of the newest epoch's weights, those that would be validated.
+
+    Its provenance says which epoch that was, and whether the training was then ``finished``:
+    by its number of epochs, or by early stopping.
+    """
+
+    def __init__(
+        self, network: nn.Module, folder: Path, recipe: Recipe, provenance: Mapping[str, str | int | float]
+    ) -> None:
+        self.network = network
+        self.folder = folder
+        self.recipe = recipe
+        self.provenance = dict(provenance)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        done = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
+        self.provenance |= {"epoch": trainer.current_epoch, "finished": bool(done)}
+
+    def write(self) -> None:
+        """Called where the network is what the state says: after an epoch, or when it was read."""
+        if "epoch" not in self.provenance:
+            return  # a state of before this was kept
+        model = Checkpoint(weights=self.network.state_dict(), recipe=self.recipe, provenance=self.provenance)
+        if saved_digest(self.folder) != model.digest:
+            save_checkpoint(model, self.folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"provenance": self.provenance}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.provenance = state_dict["provenance"]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, distributed
 
@@ -20,6 +21,7 @@ from ct_attn.network.build import build_network
 from ct_attn.network.memory import activation_bytes_per_voxel, training_bytes
 from ct_attn.recipe import Recipe
 from ct_attn.training.validation import gathered
+from ct_attn.volume import Shape3
 
 #: Of a device's memory, what a training can use: the rest is the driver's and fragments.
 USABLE = 0.9
@@ -27,12 +29,15 @@ USABLE = 0.9
 LESS = 0.8
 #: What activation checkpointing leaves of the memory for activations (benchmarks/networks.py).
 CHECKPOINTED = 0.25
+#: What validation holds of the size of a scan's logits at most: its loss has these, the
+#: probabilities, the truth and one product of both at once (losses.sorensen_dice).
+VALIDATION_COPIES = 4
 
 
 class StopOnNonFinite(Callback):
     """Stops before the backward pass of a loss that is infinite or no number, and keeps the batch.
 
-    The first process writes ``file`` (safetensors: ``image``, ``label``, ``known``,
+    Where the disk lets it, the first process writes ``file`` (safetensors: ``image``, ``label``, ``known``,
     ``start``; in its header case ids, epoch, step and loss) and raises :class:`UserError`.
     """
 
@@ -60,7 +65,10 @@ class StopOnNonFinite(Callback):
         found = next(batch for batch in gathered(mine) if batch is not None)
         if not trainer.is_global_zero:
             raise SystemExit(0)  # the first process says it
-        found.write(self.file)
+        try:
+            found.write(self.file)
+        except (OSError, SafetensorError) as error:  # what was found is said all the same
+            raise found.error(None) from error
         raise found.error(self.file)
 
     def _tell(self, trainer: Trainer, loss: float) -> BadBatch:
@@ -95,17 +103,23 @@ class BadBatch:
         with replacing(file) as partial:
             save_file({name: value.contiguous() for name, value in self.tensors.items()}, partial, header)
 
-    def error(self, file: Path) -> UserError:
+    def error(self, file: Path | None) -> UserError:
+        """What is said of it; ``file`` holds the batch, None where no file could be written."""
         places = (tuple(start) for start in self.tensors["start"].tolist())
         patches = ", ".join(
             f"{case_id} from voxel {place}" for case_id, place in zip(self.case_ids, places, strict=True)
+        )
+        kept = (
+            " (the batch could not be written beside them)"
+            if file is None
+            else f" and at {file}, which holds the batch"
         )
         return UserError(
             f"epoch {self.epoch}, step {self.step}",
             expected="a finite loss",
             found=f"{self.loss} on the patches of {patches} (of the working grid)",
-            remedy=f"look at these cases and at {file}, which holds the batch; where they are sound, start "
-            "anew with a lower training.optimizer.learning_rate or with clip_norm",
+            remedy=f"look at these cases{kept}; where they are sound, start anew with a lower "
+            "training.optimizer.learning_rate or with clip_norm",
         )
 
 
@@ -117,16 +131,27 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory(
-    recipe: Recipe, *, device: torch.device, memory_bytes: float, dtype: torch.dtype, validating: bool = False
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    memory_bytes: float,
+    dtype: torch.dtype,
+    validated: Shape3 | None = None,
 ) -> UserError:
-    """The error of a training of ``recipe`` that ``device`` has no room for, with what to lower."""
+    """The error of a training of ``recipe`` that ``device`` has no room for, with what to lower.
+
+    ``validated``: the voxels of the scan that was validated then, on the working grid.
+    """
     found = f"one of {memory_bytes / 2**30:.1f} GiB in all, and no room"
-    if validating:
+    if validated is not None:
+        need = VALIDATION_COPIES * 4.0 * recipe.n_outputs * prod(validated)
         return UserError(
             f"{device} is out of memory in validation",
-            expected="a device with room for the logits of a whole scan",
+            expected=f"a device with about {need / 2**30:.2g} GiB for the logits and the loss of a scan of "
+            f"{'x'.join(map(str, validated))} voxels",
             found=found,
-            remedy="choose a coarser preprocessing.spacing_mm, or end what else runs on the device",
+            remedy=f"set {_coarser(recipe, need / min(USABLE * memory_bytes, LESS * need))}, "
+            "or end what else runs on the device",
         )
     estimate = _Estimate.of(recipe, dtype)
     need = estimate.bytes(recipe)
@@ -162,6 +187,17 @@ class _Estimate:
         voxels = recipe.training.batch_size * prod(recipe.training.patch_size)
         share = CHECKPOINTED if getattr(recipe.network, "checkpointing", False) else 1.0
         return self.weights_bytes + share * self.bytes_per_voxel * voxels
+
+
+def _coarser(recipe: Recipe, times: float) -> str:
+    """The spacing on which a scan has ``times`` fewer voxels, in words."""
+    was = recipe.preprocessing.spacing_mm
+    longer = times ** (1 / sum(step is not None for step in was))  # across slices there is none
+    to, of = (
+        ", ".join("null" if step is None else f"{ceil(100 * step * factor) / 100:g}" for step in was)
+        for factor in (longer, 1)
+    )
+    return f"preprocessing.spacing_mm=[{to}] (was [{of}])"
 
 
 def _lower(recipe: Recipe, estimate: _Estimate, most_bytes: float) -> str:

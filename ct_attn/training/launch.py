@@ -19,6 +19,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -27,6 +28,8 @@ from ct_attn.errors import UserError
 
 #: Longer than any process waits for another: one draws pictures, or prepares a large case.
 PATIENCE = timedelta(hours=6)
+#: Where mpirun tells a process how many there are: Open MPI, MPICH and Intel MPI, MVAPICH2.
+_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +55,11 @@ class Launch:
         """Whether this process alone writes files and talks."""
         return self.rank == 0
 
-    def trainer_options(self, target: torch.device) -> dict[str, Any]:
-        """What Lightning's Trainer must know of devices and processes."""
+    def trainer_options(self, target: torch.device, *, synchronised: bool) -> dict[str, Any]:
+        """What Lightning's Trainer must know of devices and processes.
+
+        ``synchronised``: batch normalisation is over the patches of all processes, on GPUs.
+        """
         if self.n_processes == 1:
             index = target.index or 0
             return {"devices": [index] if target.type == "cuda" else 1, "strategy": "auto"}
@@ -67,17 +73,39 @@ class Launch:
             process_group_backend="nccl" if target.type == "cuda" else "gloo",
             timeout=PATIENCE,
         )
-        return {"devices": self.devices, "num_nodes": self.nodes, "strategy": strategy}
+        return {
+            "devices": self.devices,
+            "num_nodes": self.nodes,
+            "strategy": strategy,
+            "sync_batchnorm": synchronised and target.type == "cuda",
+        }
+
+
+class RequireSize(Callback):
+    """Refuses to train with another number of processes than ``launch`` says, whoever started them."""
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size != self.launch.n_processes:
+            raise UserError(
+                f"--devices {self.launch.devices} --nodes {self.launch.nodes}",
+                expected=f"{self.launch.n_processes} processes",
+                found=f"{trainer.world_size} that train together",
+                remedy="start them as docs/clusters.md says",
+            )
 
 
 def find_launch(devices: int, nodes: int, variables: Mapping[str, str] | None = None) -> Launch:
     """The place of this process among ``devices`` on each of ``nodes``, from the environment ``variables``.
 
     Raises :class:`UserError` when torchrun or SLURM started another number of processes
-    than asked for, or nobody the processes of the other machines.
+    than asked for, somebody else several, or nobody the processes of the other machines.
     """
     variables = os.environ if variables is None else variables
     asked = devices * nodes
+    _refuse_others(variables, devices, nodes)
     for name, count, here, kind in (
         ("torchrun", _torchrun_size(variables), "LOCAL_WORLD_SIZE", TorchElasticEnvironment),
         ("SLURM", _slurm_size(variables), "SLURM_NTASKS_PER_NODE", SLURMEnvironment),
@@ -179,8 +207,52 @@ def _torchrun_size(variables: Mapping[str, str]) -> int | None:
     return int(variables["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in variables else None
 
 
+def _refuse_others(variables: Mapping[str, str], devices: int, nodes: int) -> None:
+    """Refuse several processes that neither torchrun, SLURM nor Lightning started.
+
+    Each of them would think that it is the first. Of several machines, somebody may start
+    one process on each, and tell it the meeting point. What srun starts may be told MPI's
+    size or a WORLD_SIZE too, which is then SLURM's.
+    """
+    if "TORCHELASTIC_RUN_ID" in variables:
+        return
+    known = {0, 1, _step_size(variables)}
+    one_each = {nodes} if {"MASTER_ADDR", "NODE_RANK"} <= set(variables) else set()
+    for name in _MPI_SIZES:
+        if (count := _number(variables, name)) not in known | one_each:
+            raise _foreign(f"{count} of mpirun's ({name})", devices, nodes)
+    # Lightning's children have no RANK.
+    ours = {devices * nodes} if "RANK" not in variables else set()
+    if (count := _number(variables, "WORLD_SIZE")) not in known | ours:
+        raise _foreign(f"{count} by WORLD_SIZE", devices, nodes)
+
+
+def _step_size(variables: Mapping[str, str]) -> int:
+    """How many processes srun started together with this one; 0 where it did not start it."""
+    return _number(variables, "SLURM_STEP_NUM_TASKS") if "SLURM_STEP_ID" in variables else 0
+
+
+def _number(variables: Mapping[str, str], name: str) -> int:
+    text = variables.get(name, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _foreign(found: str, devices: int, nodes: int) -> UserError:
+    return UserError(
+        f"--devices {devices} --nodes {nodes}",
+        expected="processes started by srun, torchrun or ct-attn itself",
+        found=found,
+        remedy="start them as docs/clusters.md says, or unset what is left of another program",
+    )
+
+
 def _slurm_size(variables: Mapping[str, str]) -> int | None:
-    """The number of SLURM's tasks; None outside of it, and in a shell inside of it."""
+    """The number of processes that SLURM starts; None outside of it, and in a shell inside of it.
+
+    A shell is told by the job's name, unless srun started several: then it is none.
+    """
+    if (started := _step_size(variables)) > 1:
+        return started
     if variables.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return None
     count = int(variables.get("SLURM_NTASKS", 1))

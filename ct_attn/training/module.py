@@ -29,6 +29,7 @@ from ct_attn.training.validation import (
     score_labels,
     worst_first,
 )
+from ct_attn.volume import Shape3
 
 #: Validation cases whose predictions are kept for the run's report.
 WORST_CASES = 3
@@ -51,7 +52,7 @@ class SegmentationModule(LightningModule):
         self.counted = torch.zeros(0)  # voxels of the epoch's patches, as count_voxels gives them
         self.validated: list[ValidatedCase] = []  # of this process, then of all
         self.worst: list[ValidatedCase] = []  # of this process, with their labels
-        self.is_validating = False
+        self.scan_shape: Shape3 | None = None  # of the scan that is validated now
 
     @property
     def evaluated(self) -> nn.Module:
@@ -126,9 +127,11 @@ class SegmentationModule(LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self.validated, self.worst, self.is_validating = [], [], True
+        self.validated, self.worst = [], []
 
     def validation_step(self, case: dict[str, Any], batch_index: int) -> None:
+        i, j, k = case["image"].shape[2:]
+        self.scan_shape = (i, j, k)
         logits = over_windows(
             lambda patch: self.evaluated(patch.contiguous(memory_format=torch.channels_last_3d)),
             case["image"][0, 0].float(),
@@ -151,10 +154,10 @@ class SegmentationModule(LightningModule):
         )
         self.validated.append(done.without_labels())
         self.worst = worst_first([*self.worst, done])[:WORST_CASES]
+        self.scan_shape = None
 
     def on_validation_epoch_end(self) -> None:
         """Means over the cases that label a target in full; a target that none labels has no mean."""
-        self.is_validating = False
         self.validated = from_all_processes(self.validated)
         per_target = means(self.validated)
         self._log_ratios(per_target)

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct_attn.errors import UserError
+from ct_attn.model_file import FILE_NAME, read_header
+from ct_attn.recipe import Recipe
+
+#: What records of before lack; a run goes on with what it finds, as it did then.
+_ADDED = ("device", "precision")
+#: Short enough to be said as it is, where it changed.
+_SHORT = ("device", "precision", "processes", "torch", "version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +26,11 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    @property
+    def last(self) -> Path:
+        """The model of the newest epoch, as ``model`` is that of the best."""
+        return self.path / "last"
 
     @property
     def recipe(self) -> Path:
@@ -82,15 +94,36 @@ def claim(run: RunFolder, record: Mapping[str, str | int], *, resume: bool) -> N
         return
     if not run.state.is_file() and not run.previous_state.is_file():
         return  # stopped before the end of its first epoch, or never started: begins anew
-    earlier = _read_record(run.record)
+    earlier = {**{key: record[key] for key in _ADDED if key in record}, **_read_record(run.record)}
     changed = sorted(key for key in {**record, **earlier} if earlier.get(key) != record.get(key))
     if changed:
+        there, here = (
+            ", ".join(str(of.get(key, "unknown")) for key in changed if key in _SHORT)
+            for of in (earlier, record)
+        )
         raise UserError(
             run.path,
             expected="the run that --resume goes on with",
-            found=f"one with another {', '.join(changed)}",
-            remedy="give the same recipe, manifest, fold and number of processes, or choose another -o",
+            found=f"one with another {', '.join(changed)}" + (f" ({there}; here {here})" if there else ""),
+            remedy="go on with the same recipe, manifest, fold and processes, on the same kind of device "
+            "and under the same versions of ct_attn and torch, or choose another -o",
         )
+
+
+def unfinished(run: RunFolder, recipe: Recipe) -> str | None:
+    """How far the training of ``recipe`` in ``run`` has come, in words; None where it has come to its end.
+
+    That is its last epoch in the log, or where it stopped early, what the last model says.
+    """
+    asked = recipe.training.epochs
+    done = max(0, len(run.log.read_text(encoding="utf-8").splitlines()) - 1) if run.log.is_file() else 0
+    if done >= asked:
+        return None
+    if recipe.training.early_stopping_epochs is not None and (run.last / FILE_NAME).is_file():
+        _, header = read_header(run.last)
+        if json.loads(header.get("provenance", "{}")).get("finished"):
+            return None
+    return f"{done} of {asked} epochs"
 
 
 def _read_record(file: Path) -> dict[str, str | int]:

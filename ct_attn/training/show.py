@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from importlib.util import find_spec
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ct_attn.report.progress_plot import progress_picture
 from ct_attn.report.run_page import WorstCase, write_run_report
 from ct_attn.report.strip import attention_strip
 from ct_attn.training.attention import KeepAttention
-from ct_attn.training.callbacks import EpochLog
+from ct_attn.training.callbacks import EpochLog, KeepBest
 from ct_attn.training.worst import KeepWorst
 
 
@@ -32,6 +33,7 @@ class RunPictures:
         recipe: Recipe,
         facts: dict[str, str],
         log: EpochLog,
+        best: KeepBest,
         worst: KeepWorst,
         attention: KeepAttention | None,
     ) -> None:
@@ -40,6 +42,7 @@ class RunPictures:
         self.recipe = recipe
         self.facts = facts
         self.log = log
+        self.best = best
         self.worst = worst
         self.attention = attention
         self.written_rows = 0
@@ -64,10 +67,12 @@ class RunPictures:
         self.written_rows = len(rows)
 
     def _standing(self) -> dict[str, str]:
-        best = max((row for row in self.log.rows if "dsc" in row), key=lambda row: row["dsc"])
+        kept = self.log.rows[int(self.best.provenance["epoch"])]  # of the model that is kept
+        dsc = "no DSC of any organ" if isnan(kept["dsc"]) else f"mean DSC {kept['dsc']:.3f}"
+        loss = f"mean loss {kept['validation_loss']:.3f}, " if self.recipe.training.best_by == "loss" else ""
         return {
             "epochs": f"{len(self.log.rows)} of {self.recipe.training.epochs}",
-            "best validation": f"mean DSC {best['dsc']:.3f} after epoch {best['epoch'] + 1:.0f}",
+            "best validation": f"{loss}{dsc} after epoch {kept['epoch'] + 1:.0f}",
         }
 
     def _pictures(self) -> list[CasePicture]:

@@ -160,6 +160,19 @@ def test_missing_folds_are_named_and_one_fold_needs_the_manifest(run, summary, t
     assert "missing, and their cases in no number: 1." in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_fold_trained_in_part_is_refused(run, tiny_manifest, tmp_path):
+    parts = tmp_path / "runs"
+    shutil.copytree(run, parts)
+    (parts / RECORD_NAME).unlink()  # as of one job per fold
+    log = parts / "fold_1" / "log.csv"
+    log.write_text(log.read_text().splitlines()[0] + "\n")
+    for given in ([parts], [parts / "fold_0", parts / "fold_1"]):
+        refused = ct_attn("summarize", *given, "--data", tiny_manifest, "-o", tmp_path / "out")
+        assert refused.returncode == 2
+        assert "fold_1: expected a training that has come to its end, found 0 of 1 epochs" in refused.stderr
+        assert not (tmp_path / "out").exists()
+
+
 def test_folds_that_do_not_belong_together_are_refused(run, tiny_manifest, tmp_path):
     twice = ct_attn("summarize", run, run / "fold_1", "-o", tmp_path / "out")
     assert "fold 1, as in" in twice.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from contextlib import suppress
 
@@ -65,6 +66,8 @@ def test_a_patient_on_two_sides_is_refused(recipe, tiny_manifest, tmp_path, side
             "expected 2 processes, found 3 started by torchrun",
         ),
         (("--devices", 2), {"SLURM_NTASKS": "4"}, "expected 2 processes, found 4 started by SLURM"),
+        ((), {"OMPI_COMM_WORLD_SIZE": "4"}, "found 4 of mpirun's (OMPI_COMM_WORLD_SIZE)"),
+        ((), {"WORLD_SIZE": "4", "RANK": "1"}, "found 4 by WORLD_SIZE"),
     ],
 )
 def test_what_cannot_be_trained_with_is_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from math import nan
 
@@ -11,18 +12,25 @@ import pytest
 import torch
 
 from ct_attn.checkpoint import load_checkpoint
+from ct_attn.device import choose_device
 from ct_attn.errors import UserError
 from ct_attn.manifest import read_manifest, write_manifest
 from ct_attn.train import train
 from ct_attn.training.cache import FOLDER_NAME
 from ct_attn.training.callbacks import SaveState
 from ct_attn.training.module import SegmentationModule
+from ct_attn.training.run_folder import RunFolder, unfinished
 from ct_attn.training.start import Start
 from tests.cohorts import tiny_recipe
+from tests.command import ct_attn
 
 
 def weights_of(model):
     return load_checkpoint(model).weights
+
+
+def content_of(run):
+    return torch.load(run / "state.ckpt", weights_only=True)
 
 
 def assert_same_weights(first, second):
@@ -45,8 +53,19 @@ def test_a_run_leaves_model_recipe_record_log_and_state(finished_run):
     made = {path.as_posix() for path in files if path.parts[0] != "tensorboard"}
     assert made == {
         "model/model.safetensors", "recipe.yaml", "run.json", "log.csv", "report.html", "progress.png",
-        "state.ckpt", "state.previous.ckpt",
+        "state.ckpt", "state.previous.ckpt", "last/model.safetensors",
     }  # fmt: skip
+
+
+def test_the_last_model_has_the_weights_of_the_state_and_predicts(finished_run, tiny_manifest, tmp_path):
+    last, state = load_checkpoint(finished_run / "last"), content_of(finished_run)
+    for name, tensor in last.weights.items():
+        assert torch.equal(tensor, state["state_dict"][f"network.{name}"]), name
+    assert (last.provenance["epoch"], last.provenance["finished"]) == (3, True)
+    scan = next((tiny_manifest.parent / "imagesTs").iterdir())
+    done = ct_attn("predict", "-m", finished_run / "last", "-i", scan, "-o", tmp_path / "masks")
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "masks").glob("*.nii.gz"))
 
 
 def test_the_log_has_the_loss_of_every_epoch_and_dsc_of_every_validation(finished_run):
@@ -99,8 +118,13 @@ def test_a_run_stopped_after_an_epoch_and_resumed_ends_with_the_same_weights(
 ):
     output = tmp_path / "resumed"
     stop_after(1, tiny_recipe(), tiny_manifest, output, silent, monkeypatch)
+    assert load_checkpoint(output / "last").provenance["finished"] is False
+    assert unfinished(RunFolder(path=output), tiny_recipe()) == "2 of 4 epochs"
+    assert unfinished(RunFolder(path=output), tiny_recipe("training.early_stopping_epochs=1"))
+    shutil.rmtree(output / "last")  # as a run of before had none, or a kill just before it was written
     model = train(tiny_recipe(), tiny_manifest, output, progress=silent, resume=True)
     assert_same_weights(weights_of(finished_run / "model"), weights_of(model))
+    assert_same_weights(weights_of(finished_run / "last"), weights_of(output / "last"))
     for name in ("log.csv", "report.html"):
         assert (output / name).read_bytes() == (finished_run / name).read_bytes()
 
@@ -149,7 +173,8 @@ def test_average_schedule_and_momentum_survive_a_stop(tiny_manifest, tmp_path, s
 def test_the_average_of_the_weights_is_what_is_kept(tiny_manifest, tmp_path, silent):
     recipe = tiny_recipe("training.ema_decay=0.5", "training.epochs=1", "training.validate_every=1")
     kept = weights_of(train(recipe, tiny_manifest, tmp_path / "run", progress=silent))
-    state = torch.load(tmp_path / "run" / "state.ckpt", weights_only=True)["state_dict"]
+    assert_same_weights(kept, weights_of(tmp_path / "run" / "last"))  # of one epoch both
+    state = content_of(tmp_path / "run")["state_dict"]
     for name, tensor in kept.items():
         assert torch.equal(tensor, state[f"average.module.{name}"])
     assert not torch.equal(kept["center.0.0.weight"], state["network.center.0.0.weight"])
@@ -164,6 +189,9 @@ def test_a_training_without_gain_stops_early_and_stays_stopped(tiny_manifest, tm
     train(recipe, tiny_manifest, tmp_path / "run", progress=silent)
     log = (tmp_path / "run" / "log.csv").read_bytes()
     assert log.count(b"\n") < 12
+    last = load_checkpoint(tmp_path / "run" / "last").provenance
+    assert (last["epoch"], last["finished"]) == (log.count(b"\n") - 2, True)
+    assert unfinished(RunFolder(path=tmp_path / "run"), recipe) is None
     train(recipe, tiny_manifest, tmp_path / "run", progress=silent, resume=True)
     assert (tmp_path / "run" / "log.csv").read_bytes() == log
 
@@ -171,7 +199,7 @@ def test_a_training_without_gain_stops_early_and_stays_stopped(tiny_manifest, tm
 def test_resuming_a_finished_run_changes_nothing(finished_run, tiny_manifest, tmp_path, silent):
     output = shutil.copytree(finished_run, tmp_path / "copy")
     train(tiny_recipe(), tiny_manifest, output, progress=silent, resume=True)
-    for name in ("model/model.safetensors", "log.csv", "recipe.yaml", "run.json"):
+    for name in ("model/model.safetensors", "last/model.safetensors", "log.csv", "recipe.yaml", "run.json"):
         assert (output / name).read_bytes() == (finished_run / name).read_bytes()
 
 
@@ -180,6 +208,20 @@ def test_a_folder_with_files_is_refused_without_resume(tiny_manifest, tmp_path, 
     with pytest.raises(UserError, match="--resume"):
         train(tiny_recipe(), tiny_manifest, tmp_path, progress=silent)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_goes_on_in_the_precision_and_on_the_kind_of_device_it_began_with(
+    finished_run, tiny_manifest, tmp_path, silent
+):
+    record = json.loads((finished_run / "run.json").read_text())
+    assert (record["device"], record["precision"]) == (choose_device("auto").type, "32-true")
+    output = shutil.copytree(finished_run, tmp_path / "copy")
+    elsewhere = record | {"device": "another", "precision": "bf16-mixed"}
+    (output / "run.json").write_text(json.dumps(elsewhere))
+    with pytest.raises(
+        UserError, match=r"another device, precision \(another, bf16-mixed; here \w+, 32-true\)"
+    ):
+        train(tiny_recipe(), tiny_manifest, output, progress=silent, resume=True)
 
 
 def test_resuming_with_another_recipe_is_refused(finished_run, tiny_manifest, silent):

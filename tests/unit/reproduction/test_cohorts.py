@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_attn.errors import UserError
-from ct_attn.manifest import Case, Manifest, choose_fold
+from ct_attn.manifest import Case, Manifest, choose_fold, read_manifest, write_manifest
 from ct_attn.reproduction.cohorts import describe, divide, moved, require_apart
 
 PATH = Path("/data/manifest.json")
@@ -86,6 +88,38 @@ def test_a_scan_on_both_sides_is_refused_by_place_and_by_digest():
     copy = manifest("abc", training=(digested,))
     with pytest.raises(UserError, match="found 1, c0 first"):
         require_apart(copy, Path("/other/manifest.json"), copy, PATH)
+
+
+def converted(manifest_path, folder, change_hu):
+    """Another manifest with the first case's scan converted anew: turned round, in floats, uncompressed."""
+    case = read_manifest(manifest_path).training[0]
+    folder.mkdir()
+    turned, no_digests = {}, {"image_digest": None, "label_digest": None}
+    for kind in ("image", "label"):
+        image = nibabel.load(manifest_path.parent / getattr(case, kind))
+        values = np.asarray(image.dataobj).astype(np.float32 if kind == "image" else np.uint8)
+        flip = np.diag([-1.0, -1.0, 1.0, 1.0])
+        flip[:2, 3] = np.array(values.shape[:2]) - 1
+        if kind == "image":
+            values = values + change_hu
+        turned[kind] = f"{kind}.nii"
+        made = nibabel.Nifti1Image(np.flip(values, (0, 1)), image.affine @ flip)
+        nibabel.save(made, folder / turned[kind])
+    other = case.model_copy(update={"patient_id": "other", **turned, **no_digests})
+    copy = read_manifest(manifest_path).model_copy(update={"training": (other,), "test": ()})
+    write_manifest(copy, folder / "manifest.json")
+    return folder / "manifest.json"
+
+
+@pytest.mark.parametrize(("change_hu", "refused"), [(0, True), (1, False)])
+def test_a_scan_converted_another_time_is_the_same_scan(tiny_manifest, tmp_path, change_hu, refused):
+    source = converted(tiny_manifest, tmp_path / "other", change_hu)
+    sides = (read_manifest(source), source, read_manifest(tiny_manifest), tiny_manifest)
+    if refused:
+        with pytest.raises(UserError, match=f"found 1, {sides[0].training[0].case_id} first"):
+            require_apart(*sides)
+    else:
+        require_apart(*sides)
 
 
 def test_drawings_are_called_drawings():

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from ct_attn.training.callbacks import KeepBest, stop_early
+from ct_attn.checkpoint import load_checkpoint
+from ct_attn.training.callbacks import KeepBest, KeepLast, stop_early
 from tests.cohorts import tiny_recipe
 
 
@@ -41,6 +42,27 @@ def test_the_best_is_kept_and_a_validation_without_a_score_only_as_long_as_there
     network = nn.Linear(1, 1, bias=False)
     keep = KeepBest(network, tmp_path / "model", tiny_recipe(), {})
     assert validations(keep, network, *found) == kept
+
+
+def test_the_last_model_follows_the_network_and_knows_the_end(tmp_path):
+    network = nn.Linear(1, 1, bias=False)
+    keep = KeepLast(network, tmp_path / "last", tiny_recipe(), {"fold": 2})
+    keep.write()
+    assert not keep.folder.exists()  # no epoch yet
+    for epoch, stopping, finished in [(0, False, False), (1, True, True), (9, False, True)]:
+        with torch.no_grad():
+            network.weight.fill_(epoch)
+        keep.on_train_epoch_end(
+            SimpleNamespace(current_epoch=epoch, max_epochs=10, should_stop=stopping), None
+        )
+        keep.write()
+        model = load_checkpoint(keep.folder)
+        assert model.weights["weight"].item() == epoch
+        assert model.provenance == {"fold": 2, "epoch": epoch, "finished": finished}
+        again = KeepLast(network, tmp_path / "resumed", tiny_recipe(), {})
+        again.load_state_dict(keep.state_dict())
+        again.write()
+        assert load_checkpoint(again.folder).digest == model.digest
 
 
 @pytest.mark.parametrize(("select_by", "stops"), [("dsc", False), ("loss", True)])

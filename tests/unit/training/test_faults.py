@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from safetensors import safe_open
 from ct_attn.errors import UserError
 from ct_attn.manifest import read_manifest
 from ct_attn.train import train
-from ct_attn.training import module
+from ct_attn.training import faults, module
 from ct_attn.training.faults import is_out_of_memory, out_of_memory
 from tests.cohorts import tiny_recipe
 
@@ -99,8 +101,55 @@ def test_where_nothing_helps_a_narrower_network_does():
     assert "network.widths" in advice(0.001, *LARGE)
 
 
-def test_validation_is_told_apart():
-    assert "spacing_mm" in advice(1, *LARGE, validating=True)
+@pytest.mark.parametrize(
+    ("memory_gib", "spacing", "times", "said"),
+    [
+        (10, (2, 2, 2), 1.25, r"=\[2\.16, 2\.16, 2\.16\] \(was \[2, 2, 2\]\)"),  # what LESS asks for
+        (1, (2, 2, 2), 2 / 0.9, r"=\[2\.61, 2\.61, 2\.61\]"),
+        (10, (2, 2, None), 1.25, r"=\[2\.24, 2\.24, null\] \(was \[2, 2, null\]\)"),
+    ],
+)
+def test_validation_says_what_a_scan_needs_and_on_which_spacing_it_fits(memory_gib, spacing, times, said):
+    recipe = tiny_recipe()
+    preprocessing = recipe.preprocessing.model_copy(update={"spacing_mm": spacing})
+    recipe = recipe.model_copy(update={"preprocessing": preprocessing})
+    assert recipe.n_outputs == 4
+    shape = (512, 256, 256)  # times 4 outputs of 4 bytes, four times: 2 GiB
+    error = out_of_memory(
+        recipe, device=torch.device("cuda:0"), memory_bytes=memory_gib * GIB, dtype=torch.float32,
+        validated=shape,
+    )  # fmt: skip
+    assert "in validation" in error.subject
+    assert "about 2 GiB for the logits and the loss of a scan of 512x256x256 voxels" in error.expected
+    assert re.search(said, error.remedy)
+    coarser = float(error.remedy.split("[")[1].split(",")[0]) / 2
+    assert coarser ** sum(step is not None for step in spacing) == pytest.approx(times, rel=0.02)
+
+
+def test_no_room_in_validation_names_the_scan_and_none_in_training_does_not(
+    tiny_manifest, tmp_path, silent, monkeypatch
+):
+    def full(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(module, "score_labels", full)
+    with pytest.raises(
+        UserError, match=r"in validation: .* of a scan of \d+x\d+x\d+ voxels, .*spacing_mm=\["
+    ):
+        train(tiny_recipe(), tiny_manifest, tmp_path / "run", progress=silent)
+
+
+def test_a_disk_that_does_not_take_the_batch_does_not_hide_what_was_found(
+    tiny_manifest, tmp_path, silent, monkeypatch
+):
+    def no_room(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(faults, "save_file", no_room)
+    after(1, lambda loss: loss / 0, monkeypatch)
+    with pytest.raises(UserError, match=r"epoch 1, step 1: .* found inf on .* could not be written"):
+        train(tiny_recipe(), tiny_manifest, tmp_path / "run", progress=silent)
+    assert not list((tmp_path / "run").glob("*non_finite*"))
 
 
 def test_the_machines_own_memory_counts_too():

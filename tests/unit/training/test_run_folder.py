@@ -5,7 +5,8 @@ import json
 import pytest
 
 from ct_attn.errors import UserError
-from ct_attn.training.run_folder import RunFolder, claim
+from ct_attn.training.run_folder import RunFolder, claim, unfinished
+from tests.cohorts import tiny_recipe
 
 RECORD = {"recipe": "sha256:r", "fold": 0}
 
@@ -76,6 +77,38 @@ def test_what_stopped_before_its_first_state_begins_anew(run):
     begin(run)
     run.state.unlink()
     claim(run, {"recipe": "sha256:other"}, resume=True)
+
+
+def test_a_record_of_before_devices_were_recorded_goes_on(run):
+    begin(run)
+    claim(run, RECORD | {"device": "cpu", "precision": "32-true"}, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("there", "now", "what"),
+    [
+        ({"device": "cuda"}, {"device": "cpu"}, r"another device \(cuda; here cpu\)"),
+        (
+            {"torch": "2.5", "version": "1"},
+            {"torch": "2.6", "version": "2"},
+            r"torch, version \(2.5, 1; here",
+        ),
+    ],
+)
+def test_a_change_of_device_or_versions_is_said_with_both(run, there, now, what):
+    begin(run, RECORD | there)
+    with pytest.raises(UserError, match=what) as refused:
+        claim(run, RECORD | now, resume=True)
+    assert "the same versions of ct_attn and torch" in refused.value.remedy
+    assert "kind of device" in refused.value.remedy
+
+
+@pytest.mark.parametrize(("n_epochs", "told"), [(None, "0 of 4 epochs"), (3, "3 of 4 epochs"), (4, None)])
+def test_a_run_is_finished_when_its_log_has_all_epochs(run, n_epochs, told):
+    run.path.mkdir()
+    if n_epochs is not None:
+        run.log.write_text("epoch,loss\n" + "0,0.5\n" * n_epochs)
+    assert unfinished(run, tiny_recipe()) == told
 
 
 @pytest.mark.parametrize("text", ["{torn", "[1, 2]"])

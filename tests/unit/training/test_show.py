@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from math import nan
 from types import SimpleNamespace
 
 import pytest
+import torch
 from rich.progress import Progress
+from torch import nn
 
-from ct_attn.training.callbacks import EpochLog
-from ct_attn.training.show import Board, ShowProgress, run_facts
+from ct_attn.training.callbacks import EpochLog, KeepBest
+from ct_attn.training.show import Board, RunPictures, ShowProgress, run_facts
 from tests.cohorts import tiny_recipe
 
 ROWS = [
@@ -55,6 +58,33 @@ def test_the_bar_shows_the_last_validation_per_organ_and_counts_batches(tmp_path
     (task,) = progress.tasks
     assert (task.completed, task.total) == (14, 40)
     assert task.description == "training, epoch 4, loss 0.250, DSC spleen 0.600"
+
+
+@pytest.mark.parametrize(
+    ("best_by", "dsc", "losses", "said"),
+    [
+        ("dsc", [0.4, 0.6, 0.5], [0.3, 0.2, 0.1], "mean DSC 0.600 after epoch 2"),
+        ("dsc", [nan, 0.6, nan], [0.3, 0.2, 0.1], "mean DSC 0.600 after epoch 2"),
+        ("dsc", [nan, nan, nan], [0.3, 0.2, 0.1], "no DSC of any organ after epoch 1"),
+        ("loss", [0.4, 0.6, 0.5], [0.3, 0.2, 0.1], "mean loss 0.100, mean DSC 0.500 after epoch 3"),
+    ],
+)
+def test_the_report_names_the_validation_whose_model_is_kept(best_by, dsc, losses, said, tmp_path):
+    recipe = tiny_recipe(f"training.best_by={best_by}")
+    best = KeepBest(nn.Linear(1, 1), tmp_path / "model", recipe, {})
+    rows = []
+    for epoch, (score, loss) in enumerate(zip(dsc, losses, strict=True)):
+        metrics = {"dsc": torch.tensor(score), "validation_loss": torch.tensor(loss)}
+        trainer = SimpleNamespace(callback_metrics=metrics, sanity_checking=False, current_epoch=epoch)
+        best.on_validation_end(trainer, None)
+        rows.append(ROWS[1] | {"epoch": epoch, "dsc": score, "validation_loss": loss})
+    log = log_of(rows, tmp_path)
+    pictures = RunPictures(
+        picture=tmp_path / "progress.png", report=tmp_path / "report.html", recipe=recipe, facts={},
+        log=log, best=best, worst=SimpleNamespace(cases=[], pictures={}), attention=None,
+    )  # fmt: skip
+    pictures.write()
+    assert said in (tmp_path / "report.html").read_text()
 
 
 def test_the_facts_say_how_many_batches_make_a_step():
