@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ct_attn.network.blocks import RELEASED, ConvNormReLU, Layers
-from ct_attn.network.configs import GateForm, GatePart
+from ct_attn.network.gate_form import GateForm, GatePart
 
 AS_RELEASED = GateForm()
 

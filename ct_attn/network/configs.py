@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import lcm, prod
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from ct_attn.errors import UserError
+from ct_attn.network.gate_form import GateActivation, GateForm, GatePart
 from ct_attn.network.levels import Axes, Count, Dims, LevelsConfig, SizedConfig
 from ct_attn.strict_model import WHOLE, FieldError, StrictModel
 
-GateActivation = Literal["sigmoid", "softmax", "none"]
-GatePart = Literal["theta", "phi", "psi"]
 Depth = Literal[18, 34, 50, 101, 152]
 Shortcut = Literal["convolution", "padding"]
 ImageNorm = Literal["none", "imagenet"]
@@ -26,34 +24,6 @@ def encoder_widths(depth: Depth) -> tuple[int, ...]:
     """Channels of the stem and the four stages; from depth 50 on the stages are four times wider."""
     wider = 1 if depth < 50 else 4
     return (STAGE_WIDTHS[0], *(wider * width for width in STAGE_WIDTHS))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateForm:
-    """What a gate is made of; the default is what the authors released.
-
-    ``stride``: the block of skip voxels that makes one voxel of the gate's grid; 1
-    computes alpha on the skip's own grid. ``theta``: a convolution over those blocks, or
-    ``pooled``: their maximum, then a 1x1x1 convolution. ``inner_share``: the intermediate
-    channels are the skip's divided by this. ``norms``: which of the convolutions theta,
-    phi and psi a normalisation follows. ``activation`` turns q into alpha: ``sigmoid``;
-    ``softmax`` over all voxels of the gate's grid, on which alpha then sums to 1; or
-    ``none``, alpha = q. ``coefficients``: ``one`` per voxel; ``per_channel``: psi has as
-    many channels as the skip; ``raised``: a transposed convolution brings one alpha to
-    the skip's grid and channels. ``output``: alpha x goes on ``plain``, ``transformed``
-    by a 1x1x1 convolution and normalisation (W), or ``combined``: by another, with
-    activation, after it. ``own_signal``: a 1x1x1 convolution, normalisation and
-    activation of the gating signal in front.
-    """
-
-    stride: int | Axes = 2
-    theta: Literal["strided", "pooled"] = "strided"
-    inner_share: int = 1
-    norms: tuple[GatePart, ...] = ()
-    activation: GateActivation = "sigmoid"
-    coefficients: Literal["one", "per_channel", "raised"] = "one"
-    output: Literal["combined", "transformed", "plain"] = "combined"
-    own_signal: bool = False
 
 
 class UNetConfig(LevelsConfig):

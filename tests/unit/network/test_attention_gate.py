@@ -6,7 +6,7 @@ import torch
 
 from ct_attn.network.attention_gate import AttentionGate, MultiAttentionGate
 from ct_attn.network.blocks import RELEASED, Layers
-from ct_attn.network.configs import GateForm
+from ct_attn.network.gate_form import GateForm
 
 SKIP, GATING = 3, 5
 

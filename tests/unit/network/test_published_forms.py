@@ -10,7 +10,7 @@ from ct_attn.network.attention_gate import AttentionGate
 from ct_attn.network.attention_unet import AttentionUNet
 from ct_attn.network.blocks import Layers
 from ct_attn.network.build import build_network
-from ct_attn.network.configs import GateForm
+from ct_attn.network.gate_form import GateForm
 from ct_attn.network.slicewise import core_of
 from ct_attn.recipe import read_recipe
 
