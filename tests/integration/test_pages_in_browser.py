@@ -49,9 +49,14 @@ def comparison(folder: Path) -> None:
 
 def run(folder: Path) -> None:
     worst = [
-        WorstCase(case_id=f"case_{n}", dsc=(n / 10, 0.9 - n / 10), s2s_mm=(9.5, np.nan)) for n in range(6)
+        WorstCase(
+            case_id=f"case_{n}", state=("scored", "scored"), dsc=(n / 10, 0.9 - n / 10), s2s_mm=(9.5, 2.5)
+        )
+        for n in range(6)
     ]
-    worst[2] = WorstCase(case_id="case_2", dsc=(np.nan, 0.5), s2s_mm=(np.nan, np.nan))
+    worst[2] = WorstCase(
+        case_id="case_2", state=("not labelled", "scored"), dsc=(np.nan, 0.5), s2s_mm=(np.nan, 2.5)
+    )
     write_run_report(
         folder / "run.html", title="A run", facts={"network": "unet"}, log=test_run_page.LOG,
         targets=["pancreas", "spleen"], worst=worst, pictures=[picture("case_0"), picture("case_1")],

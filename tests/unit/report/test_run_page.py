@@ -114,9 +114,9 @@ def test_the_worst_cases_are_listed_with_dsc_and_s2s_and_shown(tmp_path):
         worst=worst, pictures=[picture], strip=None,
     )  # fmt: skip
     html = path.read_text(encoding="utf-8")
-    assert "<td>0.123 <small>12.50</small></td>" in html
-    assert "<td><small>not labelled</small></td>" in html
-    assert "<td>0.000 <small>spurious</small></td>" in html
+    assert ">0.123 <small>12.50</small></td>" in html
+    assert '<td data-value=""><small>not labelled</small></td>' in html
+    assert ">0.000 <small>spurious</small></td>" in html
     assert "10 of 12 cases" in html
     assert 'scope="row">case_9<' in html
     assert 'scope="row">case_10<' not in html
