@@ -94,7 +94,9 @@ def written(tmp_path, monkeypatch):
     """Where results go; a page with marks is there."""
     monkeypatch.setattr(study_results, "RESULTS", tmp_path / "results")
     page = tmp_path / "study.md"
-    page.write_text(f"before\n{study_results.BEGIN}old\n{study_results.END}after\n", encoding="utf-8")
+    page.write_text(
+        f"before\n{study_results.BEGIN}of last year\n{study_results.END}after\n", encoding="utf-8"
+    )
     monkeypatch.setattr(study_results, "PAGE", page)
     return tmp_path
 
@@ -152,7 +154,7 @@ def test_tables_and_figures_are_of_what_is_done(written, tmp_path):
     page = (written / "study.md").read_text()
     assert page.startswith("before\n")
     assert page.endswith("after\n")
-    assert "old" not in page
+    assert "last year" not in page
     assert "](../benchmarks/results/study/by_number.png)" in page
     with (written / "results" / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -163,7 +165,7 @@ def test_tables_and_figures_are_of_what_is_done(written, tmp_path):
 def test_nothing_done_writes_nothing(written, tmp_path):
     study_results.write_results(tmp_path / "study", minutes=2, full_size=False)
     assert not (written / "results").exists()
-    assert "old" in (written / "study.md").read_text()
+    assert "last year" in (written / "study.md").read_text()
 
 
 def test_conditions_are_those_a_phantom_can_have():
