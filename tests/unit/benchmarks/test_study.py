@@ -159,7 +159,7 @@ def test_tables_and_figures_are_of_what_is_done(written, tmp_path):
     with (written / "results" / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["condition"] for row in rows} == {"usual", "noise x2"}
-    assert len(rows) == 16 * 3 * (9 + 3)
+    assert len(rows) == 16 * len(ORGANS) * (11 + 3)
 
 
 def test_nothing_done_writes_nothing(written, tmp_path):
