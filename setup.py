@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from setuptools import setup
@@ -16,8 +17,12 @@ class BuildWithRecipes(build_py):
         if self.editable_mode:
             return  # the checkout's own are read
         folder = Path(self.build_lib) / "ct_attn" / "paper_recipes"
+        shutil.rmtree(folder, ignore_errors=True)  # an earlier build may have left others
         self.mkpath(str(folder))
-        for recipe in sorted(Path("pipelines", "paper").glob("*.yaml")):
+        recipes = sorted(Path("pipelines", "paper").glob("*.yaml"))
+        if not recipes:
+            raise FileNotFoundError("pipelines/paper has no recipes to put into the package")
+        for recipe in recipes:
             self.copy_file(str(recipe), str(folder / recipe.name))
 
 

@@ -16,6 +16,7 @@ from ct_attn.report.page import CasePicture, Illustration
 from ct_attn.report.reduced import ReducedCase, reduced_case
 from ct_attn.report.side_by_side import side_by_side_picture
 from ct_attn.scan_io import nifti
+from ct_attn.scan_io.mask import mask_stem
 from ct_attn.scan_io.scan import read_scan
 from ct_attn.volume import Mask, Volume, require_same_grid
 
@@ -189,7 +190,7 @@ def _attention_maps(pair: Pair, folder: Path | None, volume: Volume) -> Mapping[
     They lie in ``<mask>_attention/`` beside the mask, or in a folder of that name or the
     case's in ``folder``. Raises :class:`UserError` when one is not on the scan's grid.
     """
-    name = nifti.stem(pair.predicted)
+    name = mask_stem(pair.predicted)
     if folder is None:
         places = [pair.predicted.with_name(f"{name}_attention")]
     else:

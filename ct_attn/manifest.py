@@ -17,10 +17,10 @@ from pydantic import Field, ValidationError, model_validator
 from ct_attn import atomic
 from ct_attn.errors import UserError
 from ct_attn.labels import ORGANS, LabelScheme
-from ct_attn.strict_model import StrictModel, describe_validation_error
+from ct_attn.strict_model import FrozenModel, describe_validation_error
 
 
-class Case(StrictModel):
+class Case(FrozenModel):
     """One scan with its label map.
 
     Paths are relative to the manifest's folder. ``labelled_organs`` are those that
@@ -45,7 +45,7 @@ class Case(StrictModel):
         return self
 
 
-class Manifest(StrictModel):
+class Manifest(FrozenModel):
     """The cases of a data set. ``labels`` maps each code of the label files to its name."""
 
     format: Literal["ct_attn manifest"] = "ct_attn manifest"

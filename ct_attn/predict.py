@@ -92,11 +92,11 @@ def predict(
     cohort = cohort or Cohort()
     resolved = resolve(request)
     found = find_cases(sources, output)
-    forget_refusals(found, output)
     cases = shard(found, part=cohort.part, of=cohort.n_parts)
     statuses = [examine(case, resolved) for case in cases]
     if not overwrite:
         require_replaceable(statuses)
+    forget_refusals(found, output)
     todo = [status for status in statuses if overwrite or status.state != State.DONE]
     _say_why(todo, on_note)
     failures: dict[str, str] = {}

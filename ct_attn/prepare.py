@@ -109,6 +109,14 @@ def _claimed(output: Path, download: Download) -> Iterator[None]:
             found="something else in it",
             remedy="choose another -o",
         )
+    numbered = download.key is not None and (output / "imagesTr").is_dir()
+    if download.key is not None and numbered and not download.key.path.is_file():
+        raise UserError(
+            download.key.path,
+            expected=f"the key with which {output} was prepared",
+            found="no such file",
+            remedy="give that one: another would number the cases anew",
+        )
     output.mkdir(parents=True, exist_ok=True)
     with (output / _LOCK_NAME).open("w") as lock:
         try:

@@ -210,8 +210,9 @@ def _locate(text: str, places: Sequence[Place], overrides: Sequence[str], source
     """The override that set one of ``places``, or ``source:line``, as near as they come."""
     for place in places:
         for override in reversed(overrides):
-            parts = iter(map(str, place))
-            if all(key in parts for key in _path(override)):
+            first, *rest = _path(override)
+            parts = iter(map(str, place[1:]))
+            if place and first == str(place[0]) and all(key in parts for key in rest):
                 return f"--set {override}"
         line, whole = strict_yaml.line_of(text, place)
         if line is not None and whole:

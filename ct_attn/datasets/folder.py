@@ -92,13 +92,22 @@ def find_folder(
     if patients is not None:
         _require_all({stem for stem in scans.keys() & files.keys() if stem not in said}, patients, key)
     pseudonyms: Key | None = None
+    aside = 0
     if key is not None:
-        pseudonyms = make_key(key, patient_of)
+        # A scan or label alone, whose patient isn't said yet, gets its number once that is.
+        known = said if patients else patient_of
+        pseudonyms = make_key(key, {stem: known[stem] for stem in patient_of if stem in known})
         number_of = {row.name: row.case_id for row in pseudonyms.rows}
-        scans, files = ({number_of[stem]: path for stem, path in found.items()} for found in (scans, files))
+        aside = len((scans.keys() | files.keys()) - number_of.keys())
+        scans, files = (
+            {number_of[stem]: path for stem, path in found.items() if stem in number_of}
+            for found in (scans, files)
+        )
         patient_of = {row.case_id: row.patient_id for row in pseudonyms.rows}
     cases, notices = pair_by_stem(scans, files, table)
     cases = [replace(case, patient_id=patient_of[case.case_id]) for case in cases]
+    if aside:
+        notices.append(f"left aside: {aside} without a patient, and without the scan or the label")
     if patients is None:
         notices.append("no --patients given: every case counts as another patient")
     unfit = {case.case_id for case in cases if not is_case_id(case.case_id)}
@@ -151,7 +160,8 @@ def _require_no_identity(images: Path, scans: Mapping[str, Path], patient_of: Ma
 def _read_patients(path: Path) -> Mapping[str, str]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return {row["case_id"]: row["patient_id"] for row in csv.DictReader(file)}
+            rows = [(row["case_id"], row["patient_id"]) for row in csv.DictReader(file)]
+            return {case_id: patient_id for case_id, patient_id in rows if case_id and patient_id}
     except (OSError, KeyError, ValueError) as error:
         raise UserError(
             path,

@@ -25,6 +25,7 @@ from ct_attn.scan_io.scan import ScanFile, find_scans
 
 #: What a scan is called whose own name may not be used, before its number.
 _UNNAMED = "unnamed_"
+_TELLING = "one that does, and outputs are named after it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ def find_cases(sources: Sequence[Path], output: Path) -> list[Case]:
     would take the place of its scan.
     """
     scans = sorted((scan for source in sources for scan in find_scans(source)), key=lambda scan: scan.name)
-    cases = _with_targets(scans, output)
+    cases = sorted(_with_targets(scans, output), key=lambda case: case.name)
     for name, group in groupby(cases, key=lambda case: case.name):
         same = [case.scan for case in group]
         if len(same) > 1:
@@ -92,7 +93,7 @@ def find_cases(sources: Sequence[Path], output: Path) -> list[Case]:
                 remedy="rename one, or predict it into another -o: their masks would have the same name",
             )
     _require_apart(cases, output)
-    return sorted(cases, key=lambda case: case.name)
+    return cases
 
 
 def _with_targets(scans: Sequence[ScanFile], output: Path) -> list[Case]:
@@ -127,8 +128,9 @@ def _unnamed(scan: ScanFile, output: Path, number: int, total: int) -> Case:
         refusal=UserError(
             f"scan {number} of {total} by name",
             expected="a folder name that repeats nothing of what its DICOM headers say of the patient",
-            found="one that does, and outputs are named after it",
-            remedy="rename the folder, or name the output of a single scan: -o NAME.nii.gz",
+            found=_TELLING,
+            remedy="rename the folder, or name the output of a single scan: -o NAME.nii.gz (headers with "
+            "PatientIdentityRemoved=YES are taken to hold pseudonyms)",
         ),
     )
 
@@ -137,7 +139,7 @@ def forget_refusals(cases: Sequence[Case], output: Path) -> None:
     """Remove what was written of refused scans that are no longer among ``cases``: they were renamed."""
     present = {case.files.failure for case in cases}
     for failure in output.glob(f"{_UNNAMED}[0-9]*.failed.json"):
-        if failure not in present:
+        if failure not in present and _TELLING in failure.read_text(encoding="utf-8"):
             failure.unlink(missing_ok=True)
 
 

@@ -85,7 +85,7 @@ def read_headers(folder: Path) -> list[pydicom.FileDataset]:
 
 def _read_header(path: Path) -> pydicom.FileDataset:
     with refusing_damage(path):
-        _require_modest_deflation(path)
+        require_modest_deflation(path)
         header = pydicom.dcmread(path, stop_before_pixels=True)
         meta = header.file_meta
         for keyword in (*_SHARED_UIDS, "Modality", "ImageType"):
@@ -100,7 +100,7 @@ def _read_header(path: Path) -> pydicom.FileDataset:
     return header
 
 
-def _require_modest_deflation(path: Path) -> None:
+def require_modest_deflation(path: Path) -> None:
     """Refuse a deflated file that would unpack to more than any slice; pydicom unpacks all at once."""
     meta = read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:

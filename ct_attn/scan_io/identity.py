@@ -94,11 +94,14 @@ def read_identity(folder: Path) -> Identity:
     import pydicom  # noqa: PLC0415 - not needed where no scan is DICOM
     from pydicom.config import disable_value_validation  # noqa: PLC0415
 
+    from ct_attn.scan_io.dicom_headers import require_modest_deflation  # noqa: PLC0415
+
     tags = [*_NAMES, *_IDS, _OTHERS, _BIRTH_DATE, _REMOVED, _BEHIND_THEM]
     found = Identity()
     with disable_value_validation():  # its warnings quote the file, patient and all
         for path in sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != "."):
             try:
+                require_modest_deflation(path)
                 header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
                 found |= _identity_of(header)
             except Exception:  # no DICOM, or damaged, for which pydicom raises nearly anything

@@ -424,13 +424,12 @@ def test_pseudonyms_replace_names_everywhere_and_are_kept_from_run_to_run(tmp_pa
         "case_0001,patient_0001,Anna,Anna",
         "case_0002,patient_0002,MUELLER_HANS_1950,Hans",
         "case_0003,patient_0002,Müller 2,Hans",
-        "case_0004,patient_0003,Zoe,Zoe",
     ]
     cases = read_manifest(output / "manifest.json").cases
     assert [case.case_id for case in cases] == ["case_0001", "case_0002", "case_0003"]
     assert cases[1].patient_id == cases[2].patient_id == "patient_0002"
     assert cases[1].fold == cases[2].fold != cases[0].fold
-    assert "labels without a scan: case_0004" in done.stdout
+    assert "left aside: 1 without a patient" in done.stdout
     everything = b"".join(name.encode() + content for name, content in files_of(output).items())
     for secret in ("MUELLER", "Müller", "Hans", "Anna", "Zoe", str(key)):
         assert secret.encode() not in everything
@@ -439,11 +438,19 @@ def test_pseudonyms_replace_names_everywhere_and_are_kept_from_run_to_run(tmp_pa
     for part in ("scans", "labels"):
         for path in (tmp_path / "in" / part).glob("Anna*"):
             path.rename(path.with_name(path.name.replace("Anna", "Aaron")))
-    patients.write_text(patients.read_text() + "Aaron,Anna\n")
-    assert ct_attn(*words, "-o", output).returncode == 0
-    assert key.read_text().splitlines()[5:] == ["case_0005,patient_0001,Aaron,Anna"]
+    # So does one whose patient becomes known.
+    patients.write_text(patients.read_text() + "Aaron,Anna\nZoe,Hans\n")
+    done = ct_attn(*words, "-o", output)
+    assert done.returncode == 0, done.stderr
+    assert key.read_text().splitlines()[4:] == [
+        "case_0004,patient_0001,Aaron,Anna", "case_0005,patient_0002,Zoe,Hans",
+    ]  # fmt: skip
+    assert "labels without a scan: case_0005" in done.stdout
     again = read_manifest(output / "manifest.json").cases
-    assert [case.case_id for case in again] == ["case_0002", "case_0003", "case_0005"]
+    assert [case.case_id for case in again] == ["case_0002", "case_0003", "case_0004"]
+    # Another key would give the numbers of some to others.
+    mistyped = (*words[:-1], key.with_name("kye.csv"))
+    assert_refused(ct_attn(*mistyped, "-o", output), "the key with which", "no such file")
 
 
 def test_a_key_among_the_data_or_over_another_file_is_refused(tmp_path):

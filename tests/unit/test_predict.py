@@ -485,9 +485,12 @@ def test_a_dicom_folder_that_tells_whose_scan_it_is_names_no_output(run, dicom_s
     first, second = status([dicom_scans], masks, progress=silent)
     assert (first.state, second.state) == (State.DONE, State.FAILED)
     assert_nothing_tells(failure, str(heard), second.case.name, second.reason, folder=masks)
+    (masks / "unnamed_0007.failed.json").write_text("another scan's")
     (dicom_scans / NAMED).rename(dicom_scans / "pelvis")
     assert not run(dicom_scans).failures
-    assert names(masks) == ["abdomen.json", "abdomen.nii.gz", "pelvis.json", "pelvis.nii.gz"]
+    assert names(masks) == [
+        "abdomen.json", "abdomen.nii.gz", "pelvis.json", "pelvis.nii.gz", "unnamed_0007.failed.json",
+    ]  # fmt: skip
 
 
 def test_such_a_scan_alone_needs_an_output_of_another_name(run, dicom_scans, tmp_path):

@@ -285,6 +285,7 @@ def test_an_override_begins_a_section_that_is_null(tmp_path):
     ("overrides", "where"),
     [
         (["training.epochs=21"], "--set training.epochs=21"),
+        (["training.optimizer.name=adamm", "name=trial"], "--set training.optimizer.name=adamm"),
         (["training.epochs=40", "training.epochs=many"], "--set training.epochs=many"),
         (["network.widths=[4, 8, 0]"], "--set network.widths=[4, 8, 0]"),
         (["training.seed=1", "network.widths=[4, 8, 16, 32, 64, 128]"], "small.yaml:6"),

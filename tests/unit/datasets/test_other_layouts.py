@@ -99,6 +99,10 @@ def test_a_case_without_its_patient_is_one_line(tmp_path):
     patients.write_text("case_id,patient_id\nb,p\n")
     with pytest.raises(UserError, match="none for a"):
         own(tmp_path, patients=patients)
+    for incomplete in ("a", "a,"):
+        patients.write_text(f"case_id,patient_id\n{incomplete}\n")
+        with pytest.raises(UserError, match="none for a"):
+            own(tmp_path, patients=patients)
     patients.write_text("case\na\n")
     with pytest.raises(UserError, match="case_id and patient_id"):
         own(tmp_path, patients=patients)

@@ -20,6 +20,7 @@ from ct_attn.errors import UserError
 from ct_attn.scan_io import dicom_pixels
 from ct_attn.scan_io.dicom import read_series
 from ct_attn.scan_io.dicom_headers import read_headers
+from ct_attn.scan_io.identity import Identity, read_identity
 from ct_attn.scan_io.options import AS_IT_IS, ReadingOptions
 from tests.unit.scan_io.dicom_files import FIVE, PATIENT_ID, PATIENT_NAME, write_series
 
@@ -162,6 +163,7 @@ def test_a_deflated_file_that_unpacks_to_far_more_is_refused(tmp_path):
     dataset.save_as(path)
     assert path.stat().st_size < 1 << 20
     assert "damaged one (ValueError)" in refusal(tmp_path)
+    assert read_identity(tmp_path) == Identity()  # not unpacked for its patient's name either
 
 
 def test_pixels_that_no_decoder_reads_are_refused_by_name(tmp_path, monkeypatch):
