@@ -44,7 +44,7 @@ from study_design import (
     key_of,
 )
 from study_results import write_results
-from timed_commands import Words, alone_in, forget_others, once, seconds_per_step, steps_in
+from timed_commands import Words, alone_in, forget_others, once, remove, seconds_per_step, steps_in
 
 from ct_attn.manifest import file_digest
 from ct_attn.recipe import read_recipe
@@ -77,23 +77,38 @@ def main() -> None:
     parser.add_argument("--only", choices=("time", "results"), help="this, and no more")
     options = parser.parse_args()
     study = Study(output=options.output.resolve(), full_size=options.full_size)
-    with alone_in(study.output):
-        failed: list[str] = []
-        if options.only != "results":
+    failed: list[str] = []
+    if options.only != "results":
+        with alone_in(study.output):
             draw(study.manifest, *COHORT)
-            steps = {form.key: steps_of(form, study, options.minutes) for form in forms()}
+            steps, failed = all_steps(study, options.minutes)
             if options.only is None:
-                failed = work_through(study, steps)
-        write_results(study.output, minutes=options.minutes, full_size=study.full_size)
+                failed += work_through(study, steps)
+    write_results(study.output, minutes=options.minutes, full_size=study.full_size)
     if failed:
         sys.exit(f"{len(failed)} failed, as their logs say: {', '.join(failed)}")
 
 
+def all_steps(study: Study, minutes: float) -> tuple[dict[str, int], list[str]]:
+    """How many steps every form makes, and the forms that could not be timed: the next start tries again."""
+    steps, failed = {}, []
+    for form in forms():
+        try:
+            steps[form.key] = steps_of(form, study, minutes)
+        except (subprocess.CalledProcessError, ValueError) as error:
+            failed.append(f"timing {form.label}")
+            print(f"failed  timing {form.label}: {error}", flush=True)
+            if isinstance(error, ValueError):  # disturbed: these seconds are worth nothing
+                remove(study.output / "timings" / form.key)
+    return steps, failed
+
+
 def work_through(study: Study, steps: dict[str, int]) -> list[str]:
-    """All of the queue, then the worse scans; the names of what failed."""
+    """All of the queue whose steps are known, then the worse scans; the names of what failed."""
     jobs: dict[str, Callable[[], None]] = {
         training.name: lambda training=training: carry_out(training, study, steps[training.form.key])
         for training in QUEUE
+        if training.form.key in steps
     }
     jobs |= {
         f"{training.name}, {condition}": lambda training=training, condition=condition: ask(
@@ -126,7 +141,8 @@ def forms() -> Iterator[Form]:
 def draw(manifest: Path, *words: str) -> None:
     """A cohort, unless it is there."""
     folder = manifest.parent
-    once("drawn", [CT_ATTN, "phantom", "-o", folder, *words], folder, folder.with_name(f"{folder.name}_log"))
+    log = folder.with_name(f"{folder.name}_log")
+    once("drawn", [CT_ATTN, "phantom", "-o", folder, *words], folder, log, cohort=" ".join(words))
 
 
 def fewer_cases(manifest: Path, cases: int) -> Path:
@@ -148,7 +164,8 @@ def steps_of(form: Form, study: Study, minutes: float) -> int:
     # The first brings the cases into the cache beside the manifest, and doesn't count.
     for what, steps in (("cached", TIMED_WITH[0]), *((f"timed_{steps}", steps) for steps in TIMED_WITH)):
         run = folder / what
-        wall_s[steps] = once(what, words(train, study, run, steps), run, folder)["wall_s"]
+        command = words(train, study, run, steps)
+        wall_s[steps] = once(what, command, run, folder, **facts_of(train, study, steps))["wall_s"]
         shutil.rmtree(run, ignore_errors=True)
     return steps_in(60 * minutes, seconds_per_step(wall_s)[0], 0.0, epochs=EPOCHS)
 
@@ -172,7 +189,11 @@ def facts_of(training: Training, study: Study, steps: int) -> dict[str, int | st
     """What makes the training what it is: with another recipe or start it is another."""
     changes = training.form.all_changes(full_size=study.full_size)
     recipe = read_recipe(training.form.recipe, changes).model_dump_json()
-    facts: dict[str, int | str] = {"steps": steps, "recipe": sha256(recipe.encode()).hexdigest()}
+    facts: dict[str, int | str] = {
+        "steps": steps,
+        "recipe": sha256(recipe.encode()).hexdigest(),
+        "cohort": " ".join(COHORT),
+    }
     if training.start is not None:
         start = study.output / "trainings" / training.start / "run" / "model" / "model.safetensors"
         facts["start"] = file_digest(start)
@@ -198,6 +219,8 @@ def ask(training: Training, condition: str, study: Study) -> None:
     cases = ("--cases", "2", "--folds", "2", "--test", str(N_TEST), "--seed", str(SEED), *SCANNER)
     draw(manifest, *cases, "--degrade", CONDITIONS[condition])
     folder = study.folder_of(training)
+    if not (folder / "trained.json").is_file():
+        raise FileNotFoundError(f"{folder.name} has not been trained")
     score(folder / "run" / "model", manifest, folder, name)
 
 

@@ -31,9 +31,8 @@ _EVERYWHERE = (
 VOLUMES = (*_EVERYWHERE, "training.optimizer.learning_rate=3.0e-3")
 SLICES = (*_EVERYWHERE, "training.optimizer.learning_rate=1.0e-3")
 #: Small enough for two cores; with ``--full-size`` a recipe's own.
-SMALL_VOLUMES = (
-    "preprocessing.spacing_mm=[4,4,4]", "training.patch_size=[64,64,48]", "training.batch_size=2",
-)  # fmt: skip
+SMALL_PATCHES = ("training.patch_size=[64,64,48]", "training.batch_size=2")
+SMALL_VOLUMES = ("preprocessing.spacing_mm=[4,4,4]", *SMALL_PATCHES)
 SMALL_SLICES = (
     "preprocessing.spacing_mm=[3,3,null]", "training.patch_size=[96,96,1]", "training.batch_size=8",
 )  # fmt: skip
@@ -140,8 +139,12 @@ BY_SPACING = tuple(
             label=f"{MULTI.label}, {spacing:g} mm",
             recipe=MULTI.recipe,
             # Few windows: the one validation of a training costs time and decides nothing.
-            changes=(*VOLUMES, "inference.overlap=0.25"),
-            small=(*SMALL_VOLUMES, f"preprocessing.spacing_mm=[{spacing:g},{spacing:g},{spacing:g}]"),
+            changes=(
+                *VOLUMES,
+                "inference.overlap=0.25",
+                f"preprocessing.spacing_mm=[{spacing:g},{spacing:g},{spacing:g}]",
+            ),
+            small=SMALL_PATCHES,
         )
     )
     for spacing in SPACINGS_MM

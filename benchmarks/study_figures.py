@@ -18,16 +18,16 @@ def draw(
     path: Path,
     curves: Mapping[tuple[str, str], Sequence[tuple[str, Spread]]],
     *,
+    places: Sequence[str],
     axis: str,
     joined: bool = True,
 ) -> None:
-    """A PNG of DSC over the places of ``axis``, in the order of the first curve, with 95 % intervals.
+    """A PNG of DSC over the ``places`` of ``axis``, with 95 % intervals.
 
     ``curves``: (network, organ) -> place and value. An organ has a colour, a network a
     style and a panel's worth of room beside the others. ``joined``: places follow each other.
     """
     networks = list(dict.fromkeys(network for network, _ in curves))
-    places = [place for place, _ in next(iter(curves.values()))]
     figure = Figure(figsize=(max(6.4, 1.1 * len(places)), 4.2), layout="constrained")
     plot = figure.subplots()
     for (network, organ), points in curves.items():

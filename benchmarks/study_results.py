@@ -20,6 +20,7 @@ from study_design import (
     ORGANS,
     QUEUE,
     ROOT,
+    SPACINGS_MM,
     STARTS,
     UNET,
     USUAL_CASES,
@@ -69,7 +70,7 @@ def write_results(output: Path, *, minutes: float, full_size: bool) -> None:
         networks(output, done),
         by_number(output, done),
         worse_scans(output),
-        by_spacing(output, done),
+        by_spacing(output, done, full_size=full_size),
         starts(output, done),
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"
@@ -93,7 +94,9 @@ def put_into_page(text: str) -> None:
 def about(output: Path, done: Sequence[Training], *, minutes: float, full_size: bool) -> str:
     """On what, by which commit, how long."""
     every = list(records(output))
-    machines, commits = (sorted({record[key] for record in every}) for key in ("machine", "commit"))
+    machines, commits = (
+        sorted({record.get(key, "unknown") for record in every}) for key in ("machine", "commit")
+    )
     size = "the recipes' own spacings and patches" if full_size else "cut down for two cores"
     return (
         f"{'; '.join(machines)}; commit {', '.join(commits)}. Cohort `{' '.join(COHORT)}`; {size}. Every "
@@ -111,7 +114,7 @@ def networks(output: Path, done: Sequence[Training]) -> str:
             by_form.setdefault(training.form.label, []).append(training)
     if UNET.label not in by_form or len(by_form) < 2:
         return ""
-    less_unet = differences(compared(output, by_form, "networks"), UNET.label)
+    less_unet = differences({"": compared(output, by_form, "networks")}, UNET.label)
     header = ["network", "parameters", "steps", "seeds", *(f"DSC {organ}" for organ in ORGANS)]
     header += [f"S2S {organ}, mm" for organ in ORGANS]
     header += ["missed + spurious", *(f"less U-Net: {organ}" for organ in ORGANS)]
@@ -119,7 +122,7 @@ def networks(output: Path, done: Sequence[Training]) -> str:
     for label, own in by_form.items():
         steps = trained(output, own[0])["steps"]
         first = [label, f"{parameters(own[0].form):,}", f"{steps:.0f}", str(len(own))]
-        rows.append([*first, *numbers(output, own), *less_unet.get(label, [""] * len(ORGANS))])
+        rows.append([*first, *numbers(output, own), *less_unet.get(("", label), [""] * len(ORGANS))])
     return (
         "## Networks, equal time\n\nMean over the test cases; with two seeds their mean and both, with one "
         "seed the interval. The last columns: difference in DSC from the U-Net, paired by case (seeds "
@@ -132,7 +135,7 @@ def by_number(output: Path, done: Sequence[Training]) -> str:
     usual = [Training(form=form) for form in (UNET, MULTI)]
     there = [training for training in (*usual, *BY_NUMBER) if training in done]
     rows = [["training cases", "network", *(f"DSC {organ}" for organ in ORGANS), "missed + spurious"]]
-    gains = [["training cases", *(f"two gates less U-Net: {organ}" for organ in ORGANS)]]
+    made = {}
     curves: dict[tuple[str, str], list[tuple[str, Spread]]] = {}
     for cases in NUMBERS:
         own = {training.form.label: training for training in there if training.cases == cases}
@@ -140,11 +143,13 @@ def by_number(output: Path, done: Sequence[Training]) -> str:
             rows.append([str(cases), label, *dsc_cells(output, training), lost(output, training)])
             add(curves, output, training, str(cases))
         if len(own) == 2:
-            made = compared(output, {label: [one] for label, one in own.items()}, f"cases_{cases}")
-            gains.append([str(cases), *differences(made, UNET.label)[MULTI.label]])
+            runs = {label: [one] for label, one in own.items()}
+            made[str(cases)] = compared(output, runs, f"cases_{cases}")
     if all(training.cases == USUAL_CASES for training in there):
         return ""
-    draw(RESULTS / "by_number.png", curves, axis="training cases")
+    gains = [["training cases", *(f"two gates less U-Net: {organ}" for organ in ORGANS)]]
+    gains += [[cases, *cells] for (cases, _), cells in differences(made, UNET.label).items()]
+    draw(RESULTS / "by_number.png", curves, places=[*map(str, NUMBERS)], axis="training cases")
     return (
         "## Number of training cases, equal time\n\n![DSC by training cases](by_number.png)\n\n"
         f"{markdown(rows)}\n\nWhat two gates gain; {STAR}\n\n{markdown(gains)}"
@@ -154,43 +159,50 @@ def by_number(output: Path, done: Sequence[Training]) -> str:
 def worse_scans(output: Path) -> str:
     """DSC on worse copies of the test cases, and what attention gains on each."""
     rows = [["scans", *(f"{training.form.label}: {organ}" for training in ASKED for organ in ORGANS)]]
-    gains = [["scans", *(f"{one.form.label} less U-Net: {organ}" for one in ASKED[1:] for organ in ORGANS)]]
+    made = {}
     curves: dict[tuple[str, str], list[tuple[str, Spread]]] = {}
     for condition in ("usual", *CONDITIONS):
         key = key_of(condition)
         if not all(is_scored(output, training, key) for training in ASKED):
             continue
         rows.append([condition, *(cell for one in ASKED for cell in dsc_cells(output, one, key))])
-        made = compared(output, {one.form.label: [one] for one in ASKED}, f"scans_{key}", key)
-        less_unet = differences(made, UNET.label)
-        gains.append([condition, *(cell for one in ASKED[1:] for cell in less_unet[one.form.label])])
+        made[condition] = compared(output, {one.form.label: [one] for one in ASKED}, f"scans_{key}", key)
         for training in ASKED:
             add(curves, output, training, condition, key)
     if len(rows) < 3:
         return ""
-    draw(RESULTS / "worse_scans.png", curves, axis="scans", joined=False)
+    less_unet = differences(made, UNET.label)
+    gains = [["scans", *(f"{one.form.label} less U-Net: {organ}" for one in ASKED[1:] for organ in ORGANS)]]
+    gains += [
+        [condition, *(cell for one in ASKED[1:] for cell in less_unet[condition, one.form.label])]
+        for condition in made
+    ]
+    draw(RESULTS / "worse_scans.png", curves, places=list(made), axis="scans", joined=False)
     return (
         "## Worse scans, without training again\n\n![DSC on worse scans](worse_scans.png)\n\nMean DSC over "
         f"the test cases; a missed organ counts 0.\n\n{markdown(rows)}\n\n{STAR}\n\n{markdown(gains)}"
     )
 
 
-def by_spacing(output: Path, done: Sequence[Training]) -> str:
+def by_spacing(output: Path, done: Sequence[Training], *, full_size: bool) -> str:
     there = [training for training in (Training(form=MULTI), *BY_SPACING) if training in done]
     if len(there) < 2:
         return ""
     curves: dict[tuple[str, str], list[tuple[str, Spread]]] = {}
+    usual = read_recipe(MULTI.recipe, MULTI.all_changes(full_size=full_size))
+    places = [f"{usual.preprocessing.spacing_mm[0]:g} mm, usual", *(f"{one:g} mm" for one in SPACINGS_MM)]
     for training in there:
         label = training.form.label.removeprefix(f"{MULTI.label}, ")
         for organ in ORGANS:
             point = mean_and_interval(values_of(output, training, organ))
-            curves.setdefault((MULTI.label, organ), []).append(
-                (label if label[0].isdigit() else "4 mm", point)
-            )
-    draw(RESULTS / "by_spacing.png", curves, axis="spacing of the input")
+            place = label if label in places else places[0]
+            curves.setdefault((MULTI.label, organ), []).append((place, point))
+    draw(RESULTS / "by_spacing.png", curves, places=places, axis="spacing of the input")
+    size = " x ".join(map(str, usual.training.patch_size))
     return (
-        "## Finer input, equal time\n\n![DSC over the spacing](by_spacing.png)\n\nThe usual input has 4 mm. "
-        f"A patch stays 64 x 64 x 48 voxels. {STAR}\n\n{small_table(output, there, 'spacing')}"
+        "## Finer input, equal time\n\n![DSC over the spacing](by_spacing.png)\n\nThe usual input has "
+        f"{places[0].split(',')[0]}. A patch stays {size} voxels. {STAR}"
+        f"\n\n{small_table(output, there, 'spacing')}"
     )
 
 
@@ -208,7 +220,7 @@ def small_table(output: Path, there: Sequence[Training], name: str) -> str:
     """One seed each, compared with the first."""
     labels = {training: way(training) if name == "starts" else training.form.label for training in there}
     first = labels[there[0]]
-    less_first = differences(compared(output, {labels[one]: [one] for one in there}, name), first)
+    less_first = differences({"": compared(output, {labels[one]: [one] for one in there}, name)}, first)
     header = ["network", "steps", *(f"DSC {organ}" for organ in ORGANS)]
     header += [f"S2S {organ}, mm" for organ in ORGANS]
     header += ["missed + spurious", *(f"less the first: {organ}" for organ in ORGANS)]
@@ -217,7 +229,7 @@ def small_table(output: Path, there: Sequence[Training], name: str) -> str:
             labels[training],
             f"{trained(output, training)['steps']:.0f}",
             *numbers(output, [training]),
-            *less_first.get(labels[training], [""] * len(ORGANS)),
+            *less_first.get(("", labels[training]), [""] * len(ORGANS)),
         ]
         for training in there
     ]

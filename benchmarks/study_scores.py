@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def trained(output: Path, training: Training) -> dict[str, Any]:
 def records(output: Path) -> Iterator[dict[str, Any]]:
     """Of every command that was run."""
     for file in sorted(output.rglob("*.json")):
-        if file.with_suffix(".log").is_file():
+        if file.with_suffix(".log").is_file() and ".doomed-" not in str(file):
             yield json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -107,19 +107,24 @@ def compared(
     return compare(words, output / "comparisons" / name, title=name)
 
 
-def differences(made: Comparison, first: str) -> dict[str, list[str]]:
-    """In DSC, per organ, of every other run less ``first``.
+def differences(rows: Mapping[str, Comparison], first: str) -> dict[tuple[str, str], list[str]]:
+    """In DSC, per organ, of every other run less ``first``: (row, run) -> one cell for each organ.
 
-    The questions of a table are its runs against ``first``, so Holm's correction is over these
-    and the organs, not over all pairs of runs.
+    The questions of a table are its runs against ``first`` in each of its ``rows``, so Holm's
+    correction is over these and the organs, not over all pairs of runs.
     """
-    asked = [pair for pair in made.pairs if pair.measure == "dsc" and first in (pair.first, pair.second)]
-    corrected = holm([pair.p for pair in asked])
-    found: dict[str, dict[str, str]] = {}
-    for pair, p in zip(asked, corrected, strict=True):
-        other = pair.second if pair.first == first else pair.first
-        found.setdefault(other, {})[pair.organ] = difference(pair, p, sign=1 if pair.first == first else -1)
-    return {label: [of_organ[organ] for organ in ORGANS] for label, of_organ in found.items()}
+    asked = [
+        (row, pair)
+        for row, made in rows.items()
+        for pair in made.pairs
+        if pair.measure == "dsc" and first in (pair.first, pair.second)
+    ]
+    corrected = holm([pair.p for _, pair in asked])
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for (row, pair), p in zip(asked, corrected, strict=True):
+        other, sign = (pair.second, 1) if pair.first == first else (pair.first, -1)
+        found.setdefault((row, other), {})[pair.organ] = difference(pair, p, sign=sign)
+    return {key: [of_organ[organ] for organ in ORGANS] for key, of_organ in found.items()}
 
 
 def difference(pair: PairedComparison, p: float, *, sign: int) -> str:

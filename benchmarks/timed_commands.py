@@ -37,24 +37,27 @@ def alone_in(folder: Path) -> Iterator[None]:
 def once(
     what: str, words: Sequence[str | Path], product: Path, folder: Path, **facts: int | str
 ) -> dict[str, Any]:
-    """Run ``words`` unless the record ``folder/what.json`` says it was done; return the record.
+    """Run ``words`` unless ``folder/what.json`` says it was done with ``facts``; return that record.
 
-    ``product``, what a command that was cut off may have begun to make, is removed first.
+    The folder ``product``, which a command that was cut off may have begun to make, is removed first.
     The record has seconds, machine, commit and ``facts``. The command does not outlive
     this process.
     """
     record = folder / f"{what}.json"
     if record.is_file():
         done: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        return done
+        if {name: done.get(name) for name in facts} == facts:
+            return done
+        record.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     remove(product)
+    origin = provenance()
     start, cpu = time.perf_counter(), cpu_seconds()
     with (folder / f"{what}.log").open("w", encoding="utf-8") as log:
         subprocess.run(
             words, stdout=log, stderr=log, check=True, env=environment(), preexec_fn=_die_with_parent
         )
-    taken = {"wall_s": time.perf_counter() - start, "cpu_s": cpu_seconds() - cpu, **provenance(), **facts}
+    taken = {"wall_s": time.perf_counter() - start, "cpu_s": cpu_seconds() - cpu, **origin, **facts}
     partial = record.with_suffix(".partial")
     partial.write_text(json.dumps(taken), encoding="utf-8")
     partial.replace(record)
@@ -62,12 +65,14 @@ def once(
 
 
 def forget_others(folder: Path, facts: Mapping[str, int | str]) -> None:
-    """Remove what ``folder`` holds of a training of other ``facts``, its predictions and scores included."""
+    """Remove what ``folder`` holds of a training of other ``facts``, or of none that came to its end.
+
+    Its predictions and scores go with it.
+    """
     record = folder / "trained.json"
-    if record.is_file():
-        done = json.loads(record.read_text(encoding="utf-8"))
-        if {name: done.get(name) for name in facts} != facts:
-            remove(folder)
+    done = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    if {name: done.get(name) for name in facts} != facts:
+        remove(folder)
 
 
 def remove(folder: Path) -> None:

@@ -125,18 +125,18 @@ def main() -> None:
     output = options.output.resolve()
     manifest = output / "cohort" / "manifest.json"
     sides = trainers(output, options.peers_python)
-    with alone_in(output):
-        if options.only != "report":
+    if options.only != "report":
+        with alone_in(output):
             prepare(sides, manifest, output)
-        if options.only not in ("report", "prepare"):
-            timings = {name: calibrated(name, side, manifest, output) for name, side in sides.items()}
+            if options.only != "prepare":
+                timings = {name: calibrated(name, side, manifest, output) for name, side in sides.items()}
             if options.only is None:
                 for seed in SEEDS:
                     for name, side in sides.items():
                         steps = steps_in(60 * options.minutes, *timings[name], epochs=EPOCHS)
                         carry_out(name, side, manifest, folder_of(output, name, seed), steps, seed)
                         write_results(sides, output, options)
-        write_results(sides, output, options)
+    write_results(sides, output, options)
 
 
 def folder_of(output: Path, name: str, seed: int) -> Path:

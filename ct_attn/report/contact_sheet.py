@@ -84,7 +84,6 @@ def _economy(n: int, n_pictures: int) -> str:
         return ""
     left_out = max(0, n - n_pictures)
     smaller = min(n, n_pictures) - left_out
-    words = f"So that this sheet stays below 20 MB, {smaller} pictures are at half their size"
-    if left_out:
-        words += f" and {left_out} are left out"
-    return f"{words}; the folder pictures has all in full."
+    counts = {"at half their size": smaller, "left out": left_out}
+    told = ", ".join(f"{count} {how}" for how, count in counts.items() if count)
+    return f"This sheet is kept below 20 MB: of {n_pictures} pictures {told}; the folder pictures has all in full."

@@ -57,7 +57,9 @@ class KeepBest(Callback):
             return
         self.best = self.best if isnan(found) else found
         dsc = float(trainer.callback_metrics["dsc"])
-        self.provenance |= {"epoch": trainer.current_epoch, "validation_dsc": round(dsc, 6)}
+        self.provenance |= {"epoch": trainer.current_epoch}
+        if not isnan(dsc):
+            self.provenance |= {"validation_dsc": round(dsc, 6)}
         # Copies: the network trains on before they are written.
         self.weights = {
             name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ct_attn.errors import UserError
 from ct_attn.model_file import FILE_NAME, read_header
 from ct_attn.recipe import Recipe
@@ -95,6 +97,8 @@ def claim(run: RunFolder, record: Mapping[str, str | int], *, resume: bool) -> N
     if not run.state.is_file() and not run.previous_state.is_file():
         return  # stopped before the end of its first epoch, or never started: begins anew
     earlier = {**{key: record[key] for key in _ADDED if key in record}, **_read_record(run.record)}
+    if _is_recipe(earlier.get("recipe"), record.get("recipe")):
+        earlier["recipe"] = record["recipe"]
     changed = sorted(key for key in {**record, **earlier} if earlier.get(key) != record.get(key))
     if changed:
         there, here = (
@@ -110,16 +114,29 @@ def claim(run: RunFolder, record: Mapping[str, str | int], *, resume: bool) -> N
         )
 
 
+def _is_recipe(earlier: object, recipe: object) -> bool:
+    """Whether two recipes as JSON are the same; an earlier version knew fewer fields, each with one value."""
+    try:
+        return Recipe.model_validate_json(str(earlier)) == Recipe.model_validate_json(str(recipe))
+    except ValidationError:
+        return False
+
+
 def unfinished(run: RunFolder, recipe: Recipe) -> str | None:
     """How far the training of ``recipe`` in ``run`` has come, in words; None where it has come to its end.
 
-    That is its last epoch in the log, or where it stopped early, what the last model says.
+    That is its last epoch in the log, or where it stopped early, what the last model says. Of a
+    model without a log, and of an early stop before there was a last model, nobody can tell.
     """
+    if not run.log.is_file():
+        return None
     asked = recipe.training.epochs
-    done = max(0, len(run.log.read_text(encoding="utf-8").splitlines()) - 1) if run.log.is_file() else 0
+    done = max(0, len(run.log.read_text(encoding="utf-8").splitlines()) - 1)
     if done >= asked:
         return None
-    if recipe.training.early_stopping_epochs is not None and (run.last / FILE_NAME).is_file():
+    if recipe.training.early_stopping_epochs is not None:
+        if not (run.last / FILE_NAME).is_file():
+            return None
         _, header = read_header(run.last)
         if json.loads(header.get("provenance", "{}")).get("finished"):
             return None

@@ -67,5 +67,6 @@ class KeepWorst(Callback):
         return {"cases": self.cases, "pictures": self.pictures}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.cases = state_dict["cases"]
+        # A state of an earlier version has no word for what has no number: the next validation does.
+        self.cases = [case for case in state_dict["cases"] if "state" in case]
         self.pictures = state_dict["pictures"]

@@ -32,7 +32,10 @@ def test_every_form_is_a_recipe_that_can_be_trained(form, full_size):
     recipe = read_recipe(form.recipe, form.all_changes(full_size=full_size))
     assert recipe.training.epochs == recipe.training.validate_every == study_design.EPOCHS
     assert recipe.training.augmentation.gamma == 0
-    if not full_size and form not in [one.form for one in BY_SPACING]:
+    finer = {one.form: spacing for one, spacing in zip(BY_SPACING, study_design.SPACINGS_MM, strict=True)}
+    if form in finer:
+        assert recipe.preprocessing.spacing_mm == (finer[form],) * 3
+    elif not full_size:
         assert recipe.preprocessing.spacing_mm[0] == (4 if recipe.slices is None else 3)
 
 
@@ -160,6 +163,29 @@ def test_tables_and_figures_are_of_what_is_done(written, tmp_path):
         rows = list(csv.DictReader(file))
     assert {row["condition"] for row in rows} == {"usual", "noise x2"}
     assert len(rows) == 16 * len(ORGANS) * (11 + 3)
+
+
+def test_the_page_has_a_place_for_what_the_study_finds():
+    page = study_results.PAGE.read_text(encoding="utf-8")
+    assert page.index(study_results.BEGIN) < page.index(study_results.END)
+
+
+def test_a_form_that_cannot_be_timed_is_left_out_and_timed_again(tmp_path, monkeypatch):
+    small = study.Study(output=tmp_path, full_size=False)
+    folder = tmp_path / "timings" / UNET.key
+    folder.mkdir(parents=True)
+
+    def steps_of(form, *_):
+        if form is UNET:
+            raise ValueError("60 steps took less than 10")
+        return 10
+
+    monkeypatch.setattr(study, "steps_of", steps_of)
+    steps, failed = study.all_steps(small, 2)
+    assert failed == [f"timing {UNET.label}"]
+    assert UNET.key not in steps
+    assert len(steps) == len(FORMS) - 1
+    assert not folder.exists()
 
 
 def test_nothing_done_writes_nothing(written, tmp_path):

@@ -28,8 +28,10 @@ def test_a_command_is_run_once_and_its_record_says_how_long_where_and_what(tmp_p
     assert first["commit"]
     assert "torch" in first["machine"]
     (product / "x").unlink()
-    assert once("made", [*WRITE, product], product, tmp_path) == first
+    assert once("made", [*WRITE, product], product, tmp_path, steps=7) == first
     assert not (product / "x").exists()
+    assert once("made", [*WRITE, product], product, tmp_path, steps=8)["steps"] == 8
+    assert (product / "x").exists()
 
 
 def test_what_was_cut_off_begins_anew_and_a_failure_leaves_no_record(tmp_path):
@@ -51,6 +53,9 @@ def test_what_is_of_other_facts_is_removed_whole_and_what_is_of_the_same_stays(t
     assert (folder / "run" / "x").is_file()
     forget_others(folder, {"steps": 10, "recipe": "b"})
     assert not folder.exists()
+    folder.mkdir()
+    (folder / "scored.json").touch()  # of a training that is not done
+    forget_others(folder, {"steps": 10, "recipe": "b"})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -91,10 +91,10 @@ def test_a_sheet_too_large_has_smaller_pictures_then_fewer_the_unmarked_first(tm
     assert [name for name, _ in sizes] == list("fabcde")
     assert sizes[0] == ("f", "80")
     assert sizes[-1] == ("e", "40")
-    assert "pictures are at half their size; the folder pictures has all in full." in smaller
+    assert re.search(r"of 6 pictures \d at half their size; the folder pictures has all in full\.", smaller)
     fewer = written(tmp_path, **given, max_bytes=bare + room // 8)
     assert len(fewer.encode()) <= bare + room // 8
     left = re.findall(r'alt="(\w)" width="(\d+)"', fewer)
     assert [width for _, width in left] == ["40"] * len(left)
     assert "".join(name for name, _ in left) in ("f", "fa", "fab")
-    assert f"{len(left)} pictures are at half their size and {6 - len(left)} are left out" in fewer
+    assert f"of 6 pictures {len(left)} at half their size, {6 - len(left)} left out;" in fewer

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -103,12 +104,31 @@ def test_a_change_of_device_or_versions_is_said_with_both(run, there, now, what)
     assert "kind of device" in refused.value.remedy
 
 
-@pytest.mark.parametrize(("n_epochs", "told"), [(None, "0 of 4 epochs"), (3, "3 of 4 epochs"), (4, None)])
+@pytest.mark.parametrize(
+    ("n_epochs", "told"), [(None, None), (0, "0 of 4 epochs"), (3, "3 of 4 epochs"), (4, None)]
+)
 def test_a_run_is_finished_when_its_log_has_all_epochs(run, n_epochs, told):
     run.path.mkdir()
     if n_epochs is not None:
         run.log.write_text("epoch,loss\n" + "0,0.5\n" * n_epochs)
     assert unfinished(run, tiny_recipe()) == told
+
+
+def test_an_early_stop_of_before_there_was_a_last_model_is_believed(run):
+    run.path.mkdir()
+    run.log.write_text("epoch,loss\n0,0.5\n")
+    assert unfinished(run, tiny_recipe("training.early_stopping_epochs=2")) is None
+
+
+def test_a_recipe_of_before_a_field_was_there_is_the_same_recipe(run):
+    recipe = json.loads(tiny_recipe().model_dump_json())
+    earlier = copy.deepcopy(recipe)
+    del earlier["training"]["patch_centres"]
+    begin(run, RECORD | {"recipe": json.dumps(earlier)})
+    claim(run, RECORD | {"recipe": json.dumps(recipe)}, resume=True)
+    recipe["training"]["patch_centres"] = "anywhere"
+    with pytest.raises(UserError, match="another recipe"):
+        claim(run, RECORD | {"recipe": json.dumps(recipe)}, resume=True)
 
 
 @pytest.mark.parametrize("text", ["{torn", "[1, 2]"])
