@@ -86,4 +86,5 @@ def _economy(n: int, n_pictures: int) -> str:
     smaller = min(n, n_pictures) - left_out
     counts = {"at half their size": smaller, "left out": left_out}
     told = ", ".join(f"{count} {how}" for how, count in counts.items() if count)
-    return f"This sheet is kept below 20 MB: of {n_pictures} pictures {told}; the folder pictures has all in full."
+    kept = f"This sheet is kept below 20 MB: of {n_pictures} pictures {told}"
+    return f"{kept}; the folder pictures has all in full."
