@@ -22,7 +22,6 @@ import argparse
 import csv
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -195,9 +194,7 @@ def write_results(sides: dict[str, Trainer], output: Path, options: argparse.Nam
     if not done:
         print("no training is scored yet")
         return
-    head = ["git", "rev-parse", "--short", "HEAD"]
     result = {
-        "commit": subprocess.run(head, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip(),
         "machine": describe(),
         "minutes": options.minutes,
         "note": options.note,

@@ -57,9 +57,9 @@ class KeepBest(Callback):
             return
         self.best = self.best if isnan(found) else found
         dsc = float(trainer.callback_metrics["dsc"])
-        self.provenance |= {"epoch": trainer.current_epoch}
-        if not isnan(dsc):
-            self.provenance |= {"validation_dsc": round(dsc, 6)}
+        self.provenance |= {"epoch": trainer.current_epoch, "validation_dsc": round(dsc, 6)}
+        if isnan(dsc):  # which JSON has no word for
+            del self.provenance["validation_dsc"]
         # Copies: the network trains on before they are written.
         self.weights = {
             name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
@@ -68,9 +68,7 @@ class KeepBest(Callback):
     def write(self) -> None:
         if not self.weights:
             return
-        model = Checkpoint(weights=self.weights, recipe=self.recipe, provenance=self.provenance)
-        if saved_digest(self.folder) != model.digest:
-            save_checkpoint(model, self.folder)
+        _write_model(self.folder, self.weights, self.recipe, self.provenance)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "weights": self.weights, "provenance": self.provenance}
@@ -104,15 +102,22 @@ class KeepLast(Callback):
         """Called where the network is what the state says: after an epoch, or when it was read."""
         if "epoch" not in self.provenance:
             return  # a state of before this was kept
-        model = Checkpoint(weights=self.network.state_dict(), recipe=self.recipe, provenance=self.provenance)
-        if saved_digest(self.folder) != model.digest:
-            save_checkpoint(model, self.folder)
+        _write_model(self.folder, self.network.state_dict(), self.recipe, self.provenance)
 
     def state_dict(self) -> dict[str, Any]:
         return {"provenance": self.provenance}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.provenance = state_dict["provenance"]
+
+
+def _write_model(
+    folder: Path, weights: dict[str, Tensor], recipe: Recipe, provenance: dict[str, str | int | float]
+) -> None:
+    """Make ``folder`` the model of these weights, unless it is."""
+    model = Checkpoint(weights=weights, recipe=recipe, provenance=provenance)
+    if saved_digest(folder) != model.digest:
+        save_checkpoint(model, folder)
 
 
 class EpochLog(Callback):

@@ -20,7 +20,7 @@ def validations(keep, network, *found):
     for epoch, dsc in enumerate(found):
         with torch.no_grad():
             network.weight.fill_(epoch)
-        metrics = {"dsc": torch.tensor(dsc)}
+        metrics = {"dsc": torch.tensor(dsc), "validation_loss": torch.tensor(-epoch)}
         keep.on_validation_end(
             SimpleNamespace(callback_metrics=metrics, sanity_checking=False, current_epoch=epoch), None
         )
@@ -70,3 +70,10 @@ def test_a_dsc_without_a_value_ends_no_training_and_a_broken_loss_does(select_by
     recipe = tiny_recipe("training.early_stopping_epochs=4", f"training.best_by={select_by}")
     (stop,) = stop_early(recipe.training)
     assert stop.check_finite is stops
+
+
+def test_a_model_without_a_dsc_does_not_bear_that_of_an_earlier_one(tmp_path):
+    network = nn.Linear(1, 1, bias=False)
+    keep = KeepBest(network, tmp_path / "model", tiny_recipe("training.best_by=loss"), {})
+    assert validations(keep, network, 0.5, nan) == [0, 1]
+    assert "validation_dsc" not in keep.provenance
