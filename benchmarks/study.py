@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -142,7 +143,8 @@ def draw(manifest: Path, *words: str) -> None:
     """A cohort, unless it is there."""
     folder = manifest.parent
     log = folder.with_name(f"{folder.name}_log")
-    once("drawn", [CT_ATTN, "phantom", "-o", folder, *words], folder, log, cohort=" ".join(words))
+    jobs = ("--jobs", str(os.cpu_count() or 1))  # draws the same bytes as one
+    once("drawn", [CT_ATTN, "phantom", "-o", folder, *words, *jobs], folder, log, cohort=" ".join(words))
 
 
 def fewer_cases(manifest: Path, cases: int) -> Path:
