@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +17,8 @@ from typing import Any
 from machine import provenance
 
 Words = list[str | Path]
+#: A program that asks to be killed with its parent (PR_SET_PDEATHSIG), then becomes the command behind it.
+_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
 @contextmanager
@@ -35,13 +34,19 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def once(
-    what: str, words: Sequence[str | Path], product: Path, folder: Path, **facts: int | str
+    what: str,
+    words: Sequence[str | Path],
+    product: Path,
+    folder: Path,
+    *,
+    threads: int | None = None,
+    **facts: int | str,
 ) -> dict[str, Any]:
     """Run ``words`` unless ``folder/what.json`` says it was done with ``facts``; return that record.
 
-    The folder ``product``, which a command that was cut off may have begun to make, is removed first.
-    The record has seconds, machine, commit and ``facts``. The command does not outlive
-    this process.
+    The file or folder ``product``, which a command that was cut off may have begun to make, is removed
+    first. The record has seconds, machine, commit and ``facts``. The command computes with ``threads``
+    (by default all cores), and does not outlive this process.
     """
     record = folder / f"{what}.json"
     if record.is_file():
@@ -52,12 +57,20 @@ def once(
     folder.mkdir(parents=True, exist_ok=True)
     remove(product)
     origin = provenance()
-    start, cpu = time.perf_counter(), cpu_seconds()
+    start = time.perf_counter()
     with (folder / f"{what}.log").open("w", encoding="utf-8") as log:
-        subprocess.run(
-            words, stdout=log, stderr=log, check=True, env=environment(), preexec_fn=_die_with_parent
-        )
-    taken = {"wall_s": time.perf_counter() - start, "cpu_s": cpu_seconds() - cpu, **origin, **facts}
+        process = subprocess.Popen(bound(words), stdout=log, stderr=log, env=environment(threads))
+        try:
+            _, status, used = os.wait4(process.pid, 0)  # its own seconds: others may run beside it
+        except BaseException:  # Ctrl-C
+            process.kill()
+            raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, words)
+    taken = {
+        "wall_s": time.perf_counter() - start, "cpu_s": used.ru_utime + used.ru_stime, **origin, **facts
+    }  # fmt: skip
     partial = record.with_suffix(".partial")
     partial.write_text(json.dumps(taken), encoding="utf-8")
     partial.replace(record)
@@ -75,28 +88,24 @@ def forget_others(folder: Path, facts: Mapping[str, int | str]) -> None:
         remove(folder)
 
 
-def remove(folder: Path) -> None:
-    """``folder`` at once under its name, so that a kill leaves nothing half there."""
-    if folder.exists():
-        doomed = folder.with_name(f".doomed-{folder.name}")
+def remove(product: Path) -> None:
+    """``product`` at once under its name, so that a kill leaves nothing half there."""
+    if product.is_file():
+        product.unlink()
+    elif product.exists():
+        doomed = product.with_name(f".doomed-{product.name}")
         shutil.rmtree(doomed, ignore_errors=True)
-        folder.rename(doomed)
+        product.rename(doomed)
         shutil.rmtree(doomed)
 
 
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+def bound(words: Sequence[str | Path]) -> Words:
+    """The command that does not outlive its parent, where the system can promise that."""
+    return [sys.executable, "-c", _WITH_PARENT, *words] if sys.platform == "linux" else [*words]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
-
-
-def cpu_seconds() -> float:
-    """Of all that was run so far."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def environment(threads: int | None = None) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": str(threads or os.cpu_count() or 1)}
 
 
 def seconds_per_step(wall_s: Mapping[int, float]) -> tuple[float, float]:

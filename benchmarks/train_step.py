@@ -37,6 +37,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from machine import describe
 from monai.losses import DiceLoss
 from rich.progress import Progress
+from step_seconds import prepared
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -44,12 +45,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from ct_attn.device import choose_device, computes_bf16
 from ct_attn.heap import keep_freed_memory
 from ct_attn.inference.sliding_window import sliding_window_logits
-from ct_attn.manifest import choose_fold, read_manifest
 from ct_attn.network.build import build_network
 from ct_attn.recipe import Recipe
-from ct_attn.training.cache import CachedCase, choose_folder, fill
+from ct_attn.training.cache import CachedCase
 from ct_attn.training.callbacks import EpochLog
-from ct_attn.training.cases import locate
 from ct_attn.training.confusion import count_voxels, predicted_labels, ratios
 from ct_attn.training.faults import StopOnNonFinite
 from ct_attn.training.module import SegmentationModule
@@ -308,7 +307,7 @@ def compared(options: argparse.Namespace, device: torch.device) -> dict[str, Any
     scores: dict[str, list[list[float]]] = {name: [] for name in sides}
     for seed in options.dsc_seeds:
         recipe = short_recipe(seed, options.dsc_steps)
-        training, validation = cached(recipe, options.dsc_data)
+        training, validation = prepared(recipe, options.dsc_data)
         patches = DataLoader(PatchDataset(training, recipe, epoch=0), batch_size=recipe.training.batch_size)
         drawn: list[Batch] = list(patches)
         for name, (whose, precision) in sides.items():
@@ -341,19 +340,6 @@ def short_recipe(seed: int, steps: int) -> Recipe:
             },
         }
     )
-
-
-def cached(recipe: Recipe, manifest_path: Path) -> list[list[CachedCase]]:
-    """The cases to train on, and those of fold 0, prepared."""
-    manifest = read_manifest(manifest_path)
-    folder = choose_folder(manifest_path, otherwise=Path("cache"))
-    return [
-        fill(
-            locate(cases, manifest_path), folder, source=manifest.label_scheme,
-            target=recipe.label_scheme, preprocessing=recipe.preprocessing,
-        )
-        for cases in choose_fold(manifest, 0, path=manifest_path)
-    ]  # fmt: skip
 
 
 def validated(

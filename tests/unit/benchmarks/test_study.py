@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import threading
 
 import pytest
 import study
@@ -171,13 +172,11 @@ def test_the_page_has_a_place_for_what_the_study_finds():
 
 
 def test_a_form_that_cannot_be_timed_is_left_out_and_timed_again(tmp_path, monkeypatch):
-    small = study.Study(output=tmp_path, full_size=False)
-    folder = tmp_path / "timings" / UNET.key
-    folder.mkdir(parents=True)
+    small = study.Study(output=tmp_path, full_size=False, jobs=2)
 
     def steps_of(form, *_):
         if form is UNET:
-            raise ValueError("60 steps took less than 10")
+            raise ValueError("not enough")
         return 10
 
     monkeypatch.setattr(study, "steps_of", steps_of)
@@ -185,7 +184,32 @@ def test_a_form_that_cannot_be_timed_is_left_out_and_timed_again(tmp_path, monke
     assert failed == [f"timing {UNET.label}"]
     assert UNET.key not in steps
     assert len(steps) == len(FORMS) - 1
-    assert not folder.exists()
+
+
+def test_jobs_run_side_by_side_and_what_is_no_failure_of_theirs_ends_the_queue():
+    met = threading.Barrier(2)
+    assert study.all_of({"one": lambda: met.wait(30), "another": lambda: met.wait(30)}, 2) == []
+    begun = []
+
+    def broken():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        study.all_of({"broken": broken, **{f"job {n}": lambda n=n: begun.append(n) for n in range(1000)}}, 1)
+    assert len(begun) < 1000
+
+
+def test_two_jobs_have_the_time_of_the_whole_machine_together(tmp_path, monkeypatch):
+    def measure(_, words, measured, *__, **___):
+        assert words[0] == study.sys.executable
+        measured.parent.mkdir(parents=True, exist_ok=True)
+        measured.write_text('{"step_s": 0.5}', encoding="utf-8")
+
+    monkeypatch.setattr(study, "once", measure)
+    monkeypatch.setattr(study, "fewer_cases", lambda *_: tmp_path / "manifest.json")
+    one, two = (study.Study(output=tmp_path, full_size=False, jobs=jobs) for jobs in (1, 2))
+    assert study.steps_of(UNET, one, 1) == 120
+    assert study.steps_of(UNET, two, 1) == 240
 
 
 def test_nothing_done_writes_nothing(written, tmp_path):
