@@ -44,10 +44,15 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) 
 def make_plateau(optimizer: Optimizer, training: TrainingConfig) -> ReduceLROnPlateau:
     """The schedule ``plateau``, to be told what the recipe goes by after every validation."""
     config = training.optimizer
-    patience = ceil(config.patience_epochs / training.validate_every)
+    n_borne = ceil(config.patience_epochs / training.validate_every)
     _, mode = training.monitored
     return ReduceLROnPlateau(
-        optimizer, mode=mode, factor=config.factor, patience=patience, min_lr=config.lowest_rate
+        optimizer,
+        mode=mode,
+        factor=config.factor,
+        patience=n_borne - 1,  # torch lowers the rate at the one after
+        threshold=0.0,  # better by however little, as for the model kept and early stopping
+        min_lr=config.lowest_rate,
     )
 
 

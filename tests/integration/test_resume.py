@@ -117,7 +117,7 @@ def test_a_plateau_and_the_wait_for_an_early_stop_go_on_where_they_were(
     # Steps too small to change a mask: no validation is better than the first.
     changes = [
         "training.epochs=8", "training.validate_every=1", "training.batches_per_epoch=2",
-        "training.optimizer.schedule=plateau", "training.optimizer.patience_epochs=1",
+        "training.optimizer.schedule=plateau", "training.optimizer.patience_epochs=2",
         "training.optimizer.warmup_epochs=0", "training.optimizer.learning_rate=1e-7",
         "training.early_stopping_epochs=4", "training.ema_decay=null",
     ]  # fmt: skip
