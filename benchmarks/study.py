@@ -28,7 +28,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -43,6 +43,7 @@ from study_design import (
     QUEUE,
     ROOT,
     SCANNER,
+    SECOND_SEED,
     SEED,
     Form,
     Training,
@@ -89,7 +90,7 @@ class Study:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "runs" / "study")
-    parser.add_argument("--minutes", type=float, default=2.0, help="of each training, of the whole machine")
+    parser.add_argument("--minutes", type=float, default=1.5, help="of each training, of the whole machine")
     parser.add_argument("--jobs", type=int, default=2, help="commands at a time (1 on a GPU)")
     parser.add_argument("--full-size", action="store_true", help="the recipes' own spacings and patches")
     parser.add_argument("--only", choices=("time", "results"), help="this, and no more")
@@ -121,12 +122,15 @@ def all_steps(study: Study, minutes: float) -> tuple[dict[str, int], list[str]]:
 
 
 def work_through(study: Study, steps: Mapping[str, int]) -> list[str]:
-    """All of the queue whose steps are known, then the worse scans; the names of what failed."""
-    trainings: dict[str, Job] = {
-        training.name: lambda training=training: carry_out(training, study, steps[training.form.key])
-        for training in QUEUE
-        if training.form.key in steps
-    }
+    """All of the queue whose steps are known, and the worse scans; the names of what failed."""
+
+    def trainings(which: Iterable[Training]) -> dict[str, Job]:
+        return {
+            training.name: lambda training=training: carry_out(training, study, steps[training.form.key])
+            for training in which
+            if training.form.key in steps
+        }
+
     drawings: dict[str, Job] = {
         f"scans with {condition}": lambda condition=condition: draw_worse(condition, study)
         for condition in CONDITIONS
@@ -138,8 +142,10 @@ def work_through(study: Study, steps: Mapping[str, int]) -> list[str]:
         for condition in CONDITIONS
         for training in ASKED
     }
-    # What draws takes as many processes as there are cores.
-    return all_of(trainings, study.jobs) + all_of(drawings, 1) + all_of(questions, study.jobs)
+    failed = all_of(trainings(one for one in QUEUE if one not in SECOND_SEED), study.jobs)
+    failed += all_of(drawings, 1)  # each takes as many processes as there are cores
+    failed += all_of(questions, study.jobs)
+    return failed + all_of(trainings(SECOND_SEED), study.jobs)
 
 
 def all_of(jobs: Mapping[str, Job], at_a_time: int) -> list[str]:

@@ -37,7 +37,7 @@ def test_every_form_is_a_recipe_that_can_be_trained(form, full_size):
     if form in finer:
         assert recipe.preprocessing.spacing_mm == (finer[form],) * 3
     elif not full_size:
-        assert recipe.preprocessing.spacing_mm[0] == (4 if recipe.slices is None else 3)
+        assert recipe.preprocessing.spacing_mm[0] == (6 if recipe.slices is None else 4.5)
 
 
 def test_parameters_are_those_that_train():
