@@ -4,7 +4,7 @@
 
 The recipe's module in Lightning's Trainer, on patches drawn from the manifest's cases between
 the steps. The first steps, which find memory and kernels, are not counted; then as many
-as fill ``--seconds``. What a training does beside its steps (starting, preparing
+as fill ``--seconds``, of which the median counts. What a training does beside its steps (starting, preparing
 cases, saving, validating) is not in it, nor is what a first stage with frozen parts spares.
 """
 
@@ -34,7 +34,7 @@ from ct_attn.training.data import Batches
 from ct_attn.training.faults import StopOnNonFinite
 from ct_attn.training.module import SegmentationModule
 
-NOT_COUNTED, AT_LEAST = 3, 4
+NOT_COUNTED, AT_LEAST = 5, 5
 
 
 class Watch(Callback):
@@ -59,11 +59,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="manifest")
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--set", action="append", default=[], dest="changes", metavar="FIELD=VALUE")
-    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
     changes = [*options.changes, "training.first_stage=null"]
     steps = step_seconds(read_recipe(options.recipe, changes), options.data, options.seconds)
-    result = {"step_s": statistics.fmean(steps), "n_steps": len(steps), "threads": torch.get_num_threads()}
+    result = {
+        "step_s": statistics.median(steps),
+        "steps_s": [round(one, 4) for one in steps],
+        "threads": torch.get_num_threads(),
+    }
     options.output.write_text(json.dumps(result) + "\n", encoding="utf-8")
 
 
