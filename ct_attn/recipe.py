@@ -61,6 +61,15 @@ class Recipe(StrictModel):
     inference: InferenceConfig = InferenceConfig()
     """How a whole volume is predicted."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _dimensions_come_first(cls, fields: Any) -> Any:
+        """Otherwise a 2D network in a recipe of volumes would be told that its sizes have three axes."""
+        network = fields.get("network") if isinstance(fields, dict) else None
+        if isinstance(network, dict) and network.get("dims") == 2 and fields.get("slices") is None:
+            raise _without_slices()
+        return fields
+
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         if not self.targets:
@@ -77,9 +86,8 @@ class Recipe(StrictModel):
                 raise FieldError(flips, f"no R, for {error}", related=("targets",)) from error
         self._require_volumes_or_slices()
         patch = self.training.patch_size
-        axes = self.slices.order[:2] if self.slices else (0, 1, 2)
         try:
-            self.network.require_size(tuple(patch[axis] for axis in axes))
+            self.network.require_size(tuple(patch[axis] for axis in self.axes[: self.network.dims]))
         except ValueError as error:
             raise FieldError(
                 "training.patch_size", f"for this network {error}", related=("network",)
@@ -90,9 +98,7 @@ class Recipe(StrictModel):
         """Raise :class:`FieldError` where a 2D network has no slices, or slices no 2D network."""
         across = None if self.slices is None else self.slices.axis
         if across is None and self.network.dims != 3:
-            raise FieldError(
-                "network.dims", "a network of 2 dimensions sees slices: add a section slices, or take dims 3"
-            )
+            raise _without_slices()
         if across is not None and self.network.dims != 2:
             raise FieldError("network.dims", "slices need a network with dims: 2", related=("slices",))
         for axis, step in enumerate(self.preprocessing.spacing_mm):
@@ -114,6 +120,11 @@ class Recipe(StrictModel):
         return len(self.targets) + 1
 
     @property
+    def axes(self) -> tuple[int, int, int]:
+        """R, A and S as volumes are gone through: the one across slices last."""
+        return (0, 1, 2) if self.slices is None else self.slices.order
+
+    @property
     def size_multiple(self) -> tuple[int, int, int]:
         """What the sides of a window along R, A and S must be multiples of."""
         sides = list(self.network.size_multiple)
@@ -125,6 +136,12 @@ class Recipe(StrictModel):
     def n_outputs(self) -> int:
         """Channels the network ends in: the classes, or with sigmoids the targets alone."""
         return self.n_classes if self.loss.activation == "softmax" else len(self.targets)
+
+
+def _without_slices() -> FieldError:
+    return FieldError(
+        "network.dims", "a network of 2 dimensions sees slices: add a section slices, or take dims 3"
+    )
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

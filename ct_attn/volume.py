@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,18 @@ from ct_attn.errors import UserError
 
 Shape3 = tuple[int, int, int]
 Spacing3 = tuple[float, float, float]
+T = TypeVar("T")
 
 #: From coordinates to the patient's left, posterior and superior (DICOM, ITK) to ours.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 #: Two grids are the same when no corner voxel lies further apart than this.
 SAME_GRID_TOLERANCE_MM = 1e-2
+
+
+def in_order(sides: tuple[T, T, T], order: Shape3) -> tuple[T, T, T]:
+    """Those of ``sides`` that belong to the axes ``order``."""
+    return sides[order[0]], sides[order[1]], sides[order[2]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,6 +106,11 @@ class Grid:
     def centre_mm(self) -> NDArray[np.float64]:
         """RAS mm of the middle of the grid, [3]."""
         return self.to_mm((np.array(self.shape) - 1) / 2)
+
+    def ordered(self, order: Shape3) -> Grid:
+        """The same voxels where axis ``order[n]`` is called n."""
+        columns = self.affine[:, [*order, 3]]
+        return Grid(shape=in_order(self.shape, order), affine=columns)
 
     def to_mm(self, voxels: NDArray[Any]) -> NDArray[np.float64]:
         """RAS mm [..., 3] of (fractional) voxel indices [..., 3]."""

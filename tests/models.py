@@ -20,7 +20,7 @@ def make_tiny_model(folder: Path, *overrides: str, seed: int = 0, **provenance: 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(
-            recipe.network, in_channels=1, n_classes=recipe.n_classes, slices=recipe.slices
+            recipe.network, in_channels=1, n_classes=recipe.n_outputs, slices=recipe.slices
         )
     save_checkpoint(Checkpoint(weights=network.state_dict(), recipe=recipe, provenance=provenance), folder)
     return folder

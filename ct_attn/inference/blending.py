@@ -29,6 +29,17 @@ class Slab:
     values: NDArray[np.float32]
 
 
+def in_axes(order: Shape3, members: Members) -> Members:
+    """``members`` of windows along R, A and S, for windows whose axes are ``order`` of those."""
+    back = [order.index(axis) for axis in range(3)]
+
+    def reordered(window: Image) -> Iterator[NDArray[np.float32]]:
+        for logits in members(window.transpose(back)):
+            yield logits.transpose(0, *(1 + axis for axis in order))
+
+    return reordered
+
+
 def blended(
     members: Members,
     image: Image,

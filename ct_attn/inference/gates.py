@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ct_attn.inference.backends.backend import Backend
 from ct_attn.inference.backends.choose import attention_backend
-from ct_attn.inference.blending import Slab, blended
+from ct_attn.inference.blending import Slab, blended, in_axes
 from ct_attn.inference.options import InferenceOptions
 from ct_attn.inference.restore import Restorer
 from ct_attn.inference.windows import WindowPlan, plan_windows, take
@@ -57,11 +57,12 @@ def attention_maps(
     """alpha of every gate on the grid of ``volume``; see :meth:`Predictor.attention`."""
     backend, names = attention_backend(model, options)
     prepared = prepare(volume, preprocessing)
-    restorer = Restorer(prepared.grid, volume.grid, n_values=len(names), mask=False)
+    order = model.recipe.axes
+    restorer = Restorer(prepared.grid.ordered(order), volume.grid, n_values=len(names), mask=False)
     for slab in blended(
-        lambda window: [backend.logits(window[None, None])[0]],
-        prepared.image,
-        windows(volume.grid, prepared.grid, backend),
+        in_axes(order, lambda window: [backend.logits(np.ascontiguousarray(window)[None, None])[0]]),
+        prepared.image.transpose(order),
+        windows(volume.grid, prepared.grid, backend).ordered(order),
         n_classes=len(names),
         on_window=on_window,
     ):

@@ -27,30 +27,27 @@ _BYTES: dict[Format, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Bytes a prediction takes: whatever the windows, and for each voxel of a window."""
+    """Bytes a prediction takes: whatever the windows, for each voxel of one, and of a layer of them."""
 
     fixed: int
     per_window_voxel: int
+    per_layer_voxel: int
 
-    def of(self, window_voxels: int) -> int:
-        return self.fixed + self.per_window_voxel * window_voxels
+    def of(self, size: Shape3, box: Shape3) -> int:
+        """What windows of ``size`` take that cover ``box``, blended along the last axis."""
+        layer = prod(map(max, box[:2], size[:2])) * size[2]
+        return self.fixed + self.per_window_voxel * prod(size) + self.per_layer_voxel * layer
 
-    def windows_within(self, memory_bytes: int | None, smallest: Shape3) -> int:
-        """How many voxels a window may have.
 
-        Raises :class:`UserError` when not even windows of ``smallest`` voxels fit.
-        """
-        if memory_bytes is None:
-            return MOST_WINDOW_VOXELS
-        voxels = (memory_bytes - self.fixed) // self.per_window_voxel
-        if voxels < prod(smallest):
-            raise UserError(
-                f"--memory {_text(memory_bytes)}",
-                expected=f"at least {_text(self.of(prod(smallest)))} for this scan and model",
-                found="less",
-                remedy="allow more, or cut the scan to the abdomen",
-            )
-        return voxels
+def require_memory(taken: int, memory_bytes: int | None) -> None:
+    """Raise :class:`UserError` when the least that can be, ``taken``, is more than ``memory_bytes``."""
+    if memory_bytes is not None and taken > memory_bytes:
+        raise UserError(
+            f"--memory {_text(memory_bytes)}",
+            expected=f"at least {_text(taken)} for this scan and model",
+            found="less",
+            remedy="allow more, or cut the scan to the abdomen",
+        )
 
 
 def need(
@@ -69,7 +66,7 @@ def need(
     fixed = PROCESS_BYTES + 3 * prod(scan.shape) + 9 * prod(working.shape)
     layers = 4 * (_LAYERS * n_classes + 3)
     activations = activation_values(network, n_classes, joins_maps=joins_maps) * _BYTES[precision]
-    return Need(fixed=fixed, per_window_voxel=activations + layers)
+    return Need(fixed=fixed, per_window_voxel=activations, per_layer_voxel=layers)
 
 
 def activation_values(network: AnyNetworkConfig, n_classes: int, *, joins_maps: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,20 +16,27 @@ from ct_attn.errors import UserError
 from ct_attn.inference.agreement import Agreement
 from ct_attn.inference.backends.backend import Backend, OutOfMemoryError
 from ct_attn.inference.backends.choose import choose_backend
-from ct_attn.inference.blending import blended
+from ct_attn.inference.blending import blended, in_axes
 from ct_attn.inference.body import body_box, find_body
 from ct_attn.inference.clock import StageClock
+from ct_attn.inference.ensemble import require_alike, windows_fixed
 from ct_attn.inference.gates import GateViews, attention_maps, gate_views
-from ct_attn.inference.memory import Need, need
+from ct_attn.inference.memory import MOST_WINDOW_VOXELS, Need, need, require_memory
 from ct_attn.inference.mirroring import mirrored_copies
 from ct_attn.inference.options import DEFAULTS, InferenceOptions, Prediction
 from ct_attn.inference.restore import Restorer
-from ct_attn.inference.windows import WindowPlan, choose_windows, overlap_voxels, plan_slices, plan_windows
+from ct_attn.inference.windows import (
+    WindowPlan,
+    choose_slices,
+    choose_windows,
+    overlap_voxels,
+    plan_windows,
+)
 from ct_attn.labels import LabelScheme
 from ct_attn.model_file import ModelFile, read_model_file
 from ct_attn.preprocessing import Prepared, PreprocessingConfig, resampled, scaled, working_grid
 from ct_attn.recipe import Recipe
-from ct_attn.volume import Grid, Mask, Shape3, Volume
+from ct_attn.volume import Grid, Mask, Shape3, Volume, in_order
 
 OnWindow = Callable[[int, int], None]
 OnNote = Callable[[str], None]
@@ -79,8 +87,9 @@ class Predictor:
             self._flips, self._mirrored = mirrored_copies(recipe)
         if mirroring and len(self._flips) == 1:
             on_note("trained without mirrored patches (augmentation.flip_axes): mirroring changes nothing")
-        self._windows_fixed = options.windows == "trained" or recipe.network.depends_on_window
-        self._window_voxels = 0  # of the last plan
+        self._recipes = [model.recipe for model in models] or [recipe]
+        self._windows_fixed = windows_fixed(self._recipes, options)
+        self._window_voxels = self._least_voxels = 0  # of the last plan, and what they can be
         #: What the networks computed for the last scan.
         self.computed_voxels = 0
         self._most_voxels: int | None = None  # on a device that was too small for more
@@ -98,11 +107,9 @@ class Predictor:
         targets from the same image.
         """
         files = [read_model_file(path) for path in ([models] if isinstance(models, Path) else models)]
-        first = files[0]
-        for other in files[1:]:
-            _require_alike(first, other)
+        require_alike(files, options)
         backends = [choose_backend(file, options, on_note) for file in files]
-        return cls(backends, first.recipe, options, models=files, on_note=on_note)
+        return cls(backends, files[0].recipe, options, models=files, on_note=on_note)
 
     @property
     def scheme(self) -> LabelScheme:
@@ -132,7 +139,7 @@ class Predictor:
         """Bytes that predicting a scan on ``grid`` takes at most, this process and the scan included."""
         working = working_grid(grid, self.preprocessing)
         found = self._need(grid, working, self.backends)
-        return found.of(prod(self._plan(working.shape, found).size))
+        return self._taken(self._plan(working.shape, found), found)
 
     def logits(self, prepared: Prepared, on_window: OnWindow = _silent) -> NDArray[np.float32]:
         """Logits float32 [C, *prepared.grid.shape] on the working grid."""
@@ -147,7 +154,9 @@ class Predictor:
         return np.concatenate([slab.values.copy() for slab in slabs], axis=3)
 
     def attention(self, volume: Volume, on_window: OnWindow = _silent) -> dict[str, Volume]:
-        """alpha of every gate, by name, on the grid of ``volume``: float32 in 0 to 1 for sigmoid gates.
+        """alpha of every gate, by name, on the grid of ``volume``: float32, of sigmoid gates in 0 to 1.
+
+        Coefficients that are raised to the skip's channels (``gate_coefficients``) are unbounded.
 
         Level 1 is the finest gated one; overlapping windows are blended as logits are. Of
         several models the first is shown. Raises :class:`UserError` when the network has no gates.
@@ -178,9 +187,12 @@ class Predictor:
         del working
         plan, box = self._placed(body, self._need(volume.grid, prepared.grid, self.backends))
         self.computed_voxels = plan.voxels * len(self.backends) * len(self._flips)
+        # Slices of any plane follow each other along the last axis, so that few are held at a time.
+        order = self.recipe.axes
+        plan, box = plan.ordered(order), in_order(box, order)
         agreement = Agreement(self.recipe.n_classes, plan.box)
         restorer = Restorer(
-            prepared.grid,
+            prepared.grid.ordered(order),
             volume.grid,
             box=box,
             n_values=len(self.scheme.names) if probabilities else 0,
@@ -190,12 +202,12 @@ class Predictor:
         clock.lap("resampling")
         origin = (box[0].start, box[1].start, box[2].start)
         for slab in blended(
-            partial(self._members, clock=clock),
-            prepared.image,
+            in_axes(order, partial(self._members, clock=clock)),
+            prepared.image.transpose(order),
             plan,
             n_classes=self.recipe.n_classes,
             origin=origin,
-            wanted=body[box],
+            wanted=body.transpose(order)[box],
             agreement=agreement,
             on_window=on_window,
         ):
@@ -234,8 +246,7 @@ class Predictor:
     @property
     def _multiple(self) -> Shape3:
         """What sides of windows must be multiples of, for all models."""
-        recipes = [model.recipe for model in self.models] or [self.recipe]
-        i, j, k = np.lcm.reduce([recipe.size_multiple for recipe in recipes])
+        i, j, k = np.lcm.reduce([recipe.size_multiple for recipe in self._recipes])
         return int(i), int(j), int(k)
 
     def _need(self, scan: Grid, working: Grid, backends: Sequence[Backend]) -> Need:
@@ -245,27 +256,35 @@ class Predictor:
         return need(scan, working, self.recipe.network, self.recipe.n_classes, widest, joins_maps=joins)
 
     def _plan(self, box: Shape3, needed: Need) -> WindowPlan:
-        """The windows for ``box``: of the training's size if asked for, or if the network depends on it."""
-        patch, multiple = self.recipe.training.patch_size, self._multiple
+        """The windows for ``box``: of the training's size if asked for, or if the network depends on it.
+
+        Raises :class:`UserError` when the memory allowed is too little for any.
+        """
+        patch, memory_bytes = self.recipe.training.patch_size, self.options.memory_bytes
         share = _FAST_OVERLAP if self.options.fast else self.recipe.inference.overlap
         share = min(share, self.recipe.inference.overlap)
         overlap = overlap_voxels(patch, share)
+        most = self._most_voxels or (MOST_WINDOW_VOXELS if memory_bytes is None else sys.maxsize)
+
+        def fits(plan: WindowPlan) -> bool:
+            allowed = memory_bytes is None or self._taken(plan, needed) <= memory_bytes
+            return allowed and prod(plan.size) <= most
+
         slices = self.recipe.slices
         if slices is not None:
-            thinnest = [
-                1 + 2 * slices.halo if axis == slices.axis else side for axis, side in enumerate(patch)
-            ]
-            most = needed.windows_within(self.options.memory_bytes, (thinnest[0], thinnest[1], thinnest[2]))
-            self._window_voxels = most = min(most, self._most_voxels or most)
-            room = most * thinnest[slices.axis] // prod(thinnest) - 2 * slices.halo
-            return plan_slices(box, patch, share, slices, most_slices=max(1, room))
-        if self._windows_fixed:
-            needed.windows_within(self.options.memory_bytes, patch)
-            return plan_windows(box, patch, overlap)
-        most = needed.windows_within(self.options.memory_bytes, multiple)
-        plan = choose_windows(box, overlap, multiple, min(most, self._most_voxels or most), patch)
-        self._window_voxels = prod(plan.size)
+            plan, least = choose_slices(box, patch, share, slices, fits)
+        elif self._windows_fixed:
+            plan, least = plan_windows(box, patch, overlap), prod(patch)
+        else:
+            plan, least = choose_windows(box, overlap, self._multiple, fits, patch), prod(self._multiple)
+        require_memory(self._taken(plan, needed), memory_bytes)
+        self._window_voxels, self._least_voxels = prod(plan.size), least
         return plan
+
+    def _taken(self, plan: WindowPlan, needed: Need) -> int:
+        """Bytes, with the windows of ``plan``."""
+        axes = self.recipe.axes
+        return needed.of(in_order(plan.size, axes), in_order(plan.box, axes))
 
     def _placed(self, body: NDArray[np.bool_], needed: Need) -> tuple[WindowPlan, Box]:
         """The windows, and the box they cover: the body's, grown to a window's size where there is more."""
@@ -286,8 +305,7 @@ class Predictor:
     def _shrink(self, error: OutOfMemoryError, notes: list[str]) -> None:
         """Go on with smaller windows, and at last on the CPU."""
         most = self._window_voxels // _SHRINKING
-        fixed = self._windows_fixed and self.recipe.slices is None
-        smaller = not fixed and most >= prod(self._multiple)
+        smaller = most >= self._least_voxels
         if not smaller and (not self.models or self.options.device == "cpu"):
             raise UserError(
                 self.recipe.name,
@@ -316,17 +334,6 @@ def _coarser(recipe: Recipe) -> PreprocessingConfig:
     steps = enumerate(recipe.preprocessing.spacing_mm)
     coarser = tuple(step * zoom if step is not None and axis in in_plane else step for axis, step in steps)
     return recipe.preprocessing.model_copy(update={"spacing_mm": coarser})
-
-
-def _require_alike(first: ModelFile, other: ModelFile) -> None:
-    for part in ("targets", "preprocessing", "slices"):
-        if getattr(first.recipe, part) != getattr(other.recipe, part):
-            raise UserError(
-                other.path,
-                expected=f"the {part} of {first.path}",
-                found="others",
-                remedy="average only models that predict the same from the same image",
-            )
 
 
 def _size(box: Box) -> Shape3:

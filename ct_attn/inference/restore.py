@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ct_attn.inference.agreement import largest
+from ct_attn.inference.blending import CERTAIN
 from ct_attn.interpolation import interpolation_weights, is_separable
 from ct_attn.volume import Grid, Mask, Shape3
 
@@ -196,7 +197,7 @@ class Restorer:
             )
             if beyond.any():
                 sampled[:, beyond] = 0
-                sampled[0, beyond] = 1
+                sampled[0, beyond] = CERTAIN
             place = [slice(0, size) for size in self.scan.shape]
             place[self.axis] = slice(index, index + 1)
             self._keep(sampled, tuple(place), [0, 1, 2])

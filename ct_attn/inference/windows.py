@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, prod
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_attn.network.configs import SlicesConfig
-from ct_attn.volume import Shape3
+from ct_attn.volume import Shape3, in_order
 
 #: Standard deviation of the blending weight in window sides, as MONAI and nnU-Net take it.
 GAUSSIAN_SIGMA = 0.125
@@ -50,6 +50,18 @@ class WindowPlan:
         """Computed in all."""
         return len(self.starts) * prod(self.size)
 
+    def ordered(self, order: Shape3) -> WindowPlan:
+        """The same windows where axis ``order[n]`` is called n; they follow each other along the last one."""
+        starts = sorted((in_order(start, order) for start in self.starts), key=lambda at: (at[2], *at))
+        return WindowPlan(
+            size=in_order(self.size, order),
+            starts=tuple(starts),
+            box=in_order(self.box, order),
+            overlap=in_order(self.overlap, order),
+            across=None if self.across is None else order.index(self.across),
+            halo=self.halo,
+        )
+
 
 def plan_windows(box: Shape3, size: Shape3, overlap: Shape3) -> WindowPlan:
     """Windows of ``size`` that overlap by at least ``overlap`` voxels along each axis and cover ``box``.
@@ -72,9 +84,13 @@ def overlap_voxels(patch_size: Shape3, overlap: float) -> Shape3:
 
 
 def choose_windows(
-    box: Shape3, overlap: Shape3, multiple: Shape3, most_voxels: int, least: Shape3 = (1, 1, 1)
+    box: Shape3,
+    overlap: Shape3,
+    multiple: Shape3,
+    fits: Callable[[WindowPlan], bool],
+    least: Shape3 = (1, 1, 1),
 ) -> WindowPlan:
-    """The windows of at most ``most_voxels`` that cover ``box`` with the least to compute.
+    """The windows that ``fits`` allows and that cover ``box`` with the least to compute.
 
     Along every axis as many windows as need be, of equal size, overlapping by at least
     ``overlap`` voxels and no shorter than ``least`` (the training's patch) or the box;
@@ -86,10 +102,10 @@ def choose_windows(
             _sides(length, shared, _lcm(side, step), min(short, length))
             for length, shared, side, short in zip(box, overlap, multiple, shortest, strict=True)
         ]
-        fitting = [size for size in product(*sides) if prod(size) <= most_voxels]
+        plans = [plan_windows(box, (i, j, k), _fitted(overlap, (i, j, k))) for i, j, k in product(*sides)]
+        fitting = [plan for plan in plans if fits(plan)]
         if fitting:
-            plans = [plan_windows(box, (i, j, k), _fitted(overlap, (i, j, k))) for i, j, k in fitting]
-            return min(plans, key=lambda plan: (plan.voxels, len(plan.starts), plan.size))
+            return min(fitting, key=lambda plan: (plan.voxels, len(plan.starts), plan.size))
     i, j, k = (min(side) for side in sides)
     return plan_windows(box, (i, j, k), _fitted(overlap, (i, j, k)))
 
@@ -132,6 +148,22 @@ def plan_slices(
     sides[axis], shared[axis] = min(at_a_time + 2 * halo, box[axis]), 2 * halo
     plan = plan_windows(box, (sides[0], sides[1], sides[2]), (shared[0], shared[1], shared[2]))
     return replace(plan, across=axis, halo=halo)
+
+
+def choose_slices(
+    box: Shape3,
+    patch: Shape3,
+    overlap: float,
+    slices: SlicesConfig,
+    fits: Callable[[WindowPlan], bool],
+) -> tuple[WindowPlan, int]:
+    """Windows of as many slices at a time as ``fits`` allows, at least one; the voxels of the smallest."""
+    for at_a_time in range(slices.at_a_time, 0, -1):
+        plan = plan_slices(box, patch, overlap, slices, most_slices=at_a_time)
+        if fits(plan):
+            break
+    thinnest = plan_slices(box, patch, overlap, slices, most_slices=1)
+    return plan, prod(thinnest.size)
 
 
 def _lcm(multiple: int, step: int) -> int:

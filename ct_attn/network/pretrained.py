@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -33,12 +32,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(
             path, expected=expected, found=error.strerror or str(error), remedy="check the path"
         ) from error
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except SafetensorError as error:
+        raise UserError(path, expected=expected, found=str(error), remedy="give another file") from error
+    except Exception as error:  # torch's unpickler trips over foreign bytes in many ways
         raise UserError(
             path,
             expected=expected,
-            found=str(error).partition("\n")[0] or "its end",
-            remedy="give another file",
+            found="another format, or objects that only running code from the file would read",
+            remedy="save the network's state_dict(), or give another file",
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
@@ -64,5 +65,7 @@ def load_pretrained(encoder: ResNetEncoder, weights: Mapping[str, Tensor]) -> Tr
         if name not in fitted:
             raise ValueError(f"it has no {name}; the network's encoder is a ResNet of another depth or kind")
         if fitted[name].shape != tensor.shape:
-            raise ValueError(f"{name} is {tuple(fitted[name].shape)}, the encoder's {tuple(tensor.shape)}")
+            what = f"{name} is {tuple(fitted[name].shape)}, the encoder's {tuple(tensor.shape)}"
+            hint = ": three channels are summed for 1, or kept for 3 (slices.neighbours)"
+            raise ValueError(what + hint * (name == _STEM))
     return init_from(encoder.model, fitted)

@@ -22,7 +22,7 @@ from ct_attn.training.augmentation import (
     sample_nearest,
 )
 from ct_attn.training.cache import CachedCase, MappedCase
-from ct_attn.volume import Shape3
+from ct_attn.volume import Shape3, in_order
 
 
 class PatchDataset(Dataset[dict[str, Any]]):
@@ -90,10 +90,8 @@ class PatchDataset(Dataset[dict[str, Any]]):
 
         The image of slices reaches further, by their neighbours on either side.
         """
-        order, halo = (0, 1, 2), 0
-        if self.slices is not None:
-            order, halo = self.slices.order, self.slices.halo
-        size, start = _in_order(self.recipe.training.patch_size, order), _in_order(where, order)
+        order, halo = self.recipe.axes, 0 if self.slices is None else self.slices.halo
+        size, start = in_order(self.recipe.training.patch_size, order), in_order(where, order)
         pose = draw_pose(self.recipe.training.augmentation, rng)
         # Seen with the slices last, so that turns are turns in their plane.
         whole, labels = case.image.permute(order), case.label.permute(order)
@@ -156,10 +154,6 @@ def draw_start(shape: Shape3, size: Shape3, rng: np.random.Generator) -> Shape3:
     room = [max(length - side, 0) for length, side in zip(shape, size, strict=True)]
     i, j, k = (low + int(rng.integers(more + 1)) for low, more in zip(lowest, room, strict=True))
     return i, j, k
-
-
-def _in_order(sides: Shape3, order: Shape3) -> Shape3:
-    return sides[order[0]], sides[order[1]], sides[order[2]]
 
 
 def patch_start(centre: Shape3, shape: Shape3, size: Shape3) -> Shape3:

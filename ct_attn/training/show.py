@@ -111,6 +111,10 @@ def run_facts(recipe: Recipe, *, n_parameters: int, n_processes: int) -> dict[st
         "patches": f"{training.batch_size} of {patch} voxels of {spacing} mm per batch",
         "batches per step": str(training.optimizer.accumulate * n_processes),
     }
+    if recipe.slices is not None:
+        facts["slices"] = f"{recipe.slices.plane}, channels: {recipe.slices.neighbours}"
+    if recipe.loss.activation == "sigmoid":
+        facts["outputs"] = "one sigmoid for each organ"
     return facts | ({"processes": str(n_processes)} if n_processes > 1 else {})
 
 

@@ -9,6 +9,7 @@ from ct_attn.checkpoint import load_checkpoint
 from ct_attn.errors import UserError
 from ct_attn.manifest import file_digest
 from ct_attn.model_file import FILE_NAME
+from ct_attn.network.configs import GuidedAttentionConfig, ResNetAttentionUNetConfig
 from ct_attn.network.pretrained import load_pretrained, read_weights
 from ct_attn.network.resnet import ResNetEncoder
 from ct_attn.network.segmenter import Segmenter
@@ -89,10 +90,13 @@ def _take_encoder(network: Segmenter, recipe: Recipe, file: Path) -> str:
             file,
             expected=f"weights for the encoder of {recipe.network.kind}",
             found=str(error),
-            remedy="give another file, or change network.depth",
+            remedy="give another file, or mend the recipe (network.depth, slices.neighbours)",
         ) from error
     unused = f"; not used: {', '.join(report.unused)}" if report.unused else ""
-    return f"{len(report.loaded)} tensors loaded{unused}"
+    assert isinstance(recipe.network, ResNetAttentionUNetConfig | GuidedAttentionConfig)
+    seen = recipe.network.normalisation
+    known = " (weights of photographs know images normalised as imagenet's)" if seen == "none" else ""
+    return f"{len(report.loaded)} tensors loaded{unused}; network.normalisation: {seen}{known}"
 
 
 def _digest(file: Path) -> str:

@@ -86,6 +86,57 @@ def test_a_real_scan_gets_a_mask_with_every_way_to_compute(scan, models, tmp_pat
     assert scheme.names == (("spleen",) if "--organs" in options else ORGANS)
 
 
+@pytest.fixture(scope="module")
+def models_of_slices(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slices")
+    changes = (
+        "network.dims=2", "slices={neighbours: 3}", "training.patch_size=[32, 32, 1]",
+        "preprocessing.spacing_mm=[8, 8, null]", "loss.activation=sigmoid",
+        "training.augmentation.flip_axes=[A]",
+    )  # fmt: skip
+    return [make_tiny_model(folder / str(seed), *changes, seed=seed) for seed in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--fast", "--tta", "--organs", "spleen"),
+        ("--memory", "1G", "--probabilities", "--statistics", "--preview", "--attention"),
+        ("--backend", "openvino", "--filter", "largest", "--no-body-mask"),
+    ],
+    ids=["fast and mirrored", "bounded, with all outputs", "openvino"],
+)
+def test_slices_and_sigmoids_take_every_option(scan, models_of_slices, tmp_path, options):
+    succeed("-m", models_of_slices[0], "-i", scan, "-o", tmp_path / "mask.nii.gz", *options)
+    mask, scheme = nifti.read_mask(tmp_path / "mask.nii.gz")
+    assert mask.grid.is_same_as(read_scan(scan).grid)
+    assert not scheme.unknown_codes(mask.labels)
+    record = json.loads((tmp_path / "mask.json").read_text())
+    assert set(record["confidence"].values()) <= {None} or "--tta" in options  # a slice has one vote
+    if "--probabilities" not in options:
+        return
+    likely = {
+        organ: np.asarray(nib.load(tmp_path / "mask_probabilities" / f"{organ}.nii.gz").dataobj)
+        for organ in ORGANS
+    }
+    for organ, values in likely.items():
+        found = values[mask.labels == scheme.codes[organ]]
+        assert found.size == 0 or found.min() > 0.5 - 1e-3
+
+
+def test_two_models_of_slices_predict_a_real_scan_together(scan, models_of_slices, tmp_path):
+    first, second = models_of_slices
+    succeed("-m", first, "-m", second, "-i", scan, "-o", tmp_path / "mask.nii.gz")
+    assert nifti.read_mask(tmp_path / "mask.nii.gz")[0].grid.is_same_as(read_scan(scan).grid)
+    assert len(json.loads((tmp_path / "mask.json").read_text())["models"]) == 2
+
+
+def test_sigmoids_and_a_softmax_are_not_averaged(models, models_of_slices, noise, tmp_path):
+    done = ct_attn("predict", "-m", models[0], "-m", models_of_slices[0], "-i", noise, "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert "average only models that predict the same from the same image" in done.stderr
+
+
 def test_both_real_scans_are_predicted_together_by_two_models(shared_data, models, tmp_path):
     scans = [shared_data / "abdomen_ct_3mm" / "ct.nii.gz", shared_data / "abdomen_ct_dicom"]
     succeed("-m", models[0], "-m", models[1], "-i", scans[0], "-i", scans[1], "-o", tmp_path)

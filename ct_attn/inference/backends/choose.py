@@ -56,8 +56,10 @@ def choose_backend(model: ModelFile, options: InferenceOptions, on_note: OnNote)
             found="it is not installed",
             remedy="pip install 'ct-attn[cpu]'",
         )
-    if options.backend == "auto" and model.recipe.slices is not None:
-        return torch_backend(model, "cpu", options, on_note)  # what applies it to slices is not converted
+    if model.recipe.slices is not None:  # what applies a network to slices is not converted
+        if options.backend == "openvino":
+            on_note("networks of slices are computed by torch, not by OpenVINO")
+        return torch_backend(model, "cpu", options, on_note)
     if options.compile or options.backend == "torch" or not openvino_backend.is_installed():
         return torch_backend(model, "cpu", options, on_note)
     try:

@@ -35,7 +35,7 @@ def saved(folder: Path, seed: int = 0, **changes) -> Path:
     made = recipe(**changes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build_network(made.network, in_channels=1, n_classes=made.n_classes, slices=made.slices)
+        network = build_network(made.network, in_channels=1, n_classes=made.n_outputs, slices=made.slices)
         network(torch.rand(2, 1, *(4 * side for side in made.size_multiple)))
     save_checkpoint(Checkpoint(weights=network.state_dict(), recipe=made, provenance={}), folder)
     return folder

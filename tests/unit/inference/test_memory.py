@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from ct_attn.errors import UserError
-from ct_attn.inference.memory import MOST_WINDOW_VOXELS, need
+from ct_attn.inference.memory import need, require_memory
 from ct_attn.inference.options import InferenceOptions
 from ct_attn.inference.predictor import Predictor
-from ct_attn.network.configs import AttentionUNetConfig, GuidedAttentionConfig, UNetConfig
+from ct_attn.labels import ORGANS
+from ct_attn.network.configs import AttentionUNetConfig, GuidedAttentionConfig, SlicesConfig, UNetConfig
+from ct_attn.preprocessing import PreprocessingConfig
+from ct_attn.training_config import TrainingConfig
 from ct_attn.volume import Grid, Volume
 from tests.unit.inference.models import Fake, recipe, saved
 
@@ -27,24 +30,31 @@ def test_the_need_grows_with_the_scan_the_windows_the_classes_the_precision_and_
     larger = Grid(shape=(300, 300, 160), affine=SCAN.affine)
     assert needed(larger).fixed > needed().fixed
     assert needed(larger).per_window_voxel == needed().per_window_voxel
-    assert needed(n_classes=9).per_window_voxel > needed().per_window_voxel
+    assert needed(n_classes=9).per_layer_voxel > needed().per_layer_voxel
     assert needed(joins_maps=False).per_window_voxel < needed().per_window_voxel
     assert needed(precision="bf16").per_window_voxel < needed().per_window_voxel
     assert needed(network=UNetConfig(widths=(8, 16))).per_window_voxel < needed().per_window_voxel
     assert needed(network=GuidedAttentionConfig()).per_window_voxel > 0
 
 
-def test_windows_fit_into_what_is_allowed():
+def test_a_layer_of_windows_is_held_as_wide_as_the_box_and_as_deep_as_a_window():
     found = needed()
-    for allowed in (found.fixed + 40 * MIB, found.fixed + 900 * MIB):
-        voxels = found.windows_within(allowed, (16, 16, 16))
-        assert allowed - found.per_window_voxel < found.of(voxels) <= allowed
-    assert found.windows_within(None, (16, 16, 16)) == MOST_WINDOW_VOXELS
+    one = found.of((32, 32, 16), (32, 32, 400)) - found.fixed
+    assert one == 32 * 32 * 16 * (found.per_window_voxel + found.per_layer_voxel)
+    assert found.of((32, 32, 16), (20, 20, 20)) - found.fixed == one  # a window reaches beyond the box
+    four = found.of((32, 32, 16), (64, 64, 400)) - found.fixed
+    assert four == 32 * 32 * 16 * (found.per_window_voxel + 4 * found.per_layer_voxel)
 
 
 def test_too_little_memory_is_refused_with_what_is_needed():
+    require_memory(64 * MIB, None)
+    require_memory(64 * MIB, 64 * MIB)
+    with pytest.raises(UserError, match="--memory 64 MiB: expected at least 65 MiB"):
+        require_memory(65 * MIB, 64 * MIB)
+    backend = Fake(lambda windows: np.concatenate([-windows, windows], axis=1))
+    predictor = Predictor([backend], recipe(), InferenceOptions(memory_bytes=64 * MIB))
     with pytest.raises(UserError, match=r"--memory 64 MiB: expected at least \d+ MiB"):
-        needed().windows_within(64 * MIB, (16, 16, 16))
+        predictor.estimate(SCAN)
 
 
 def test_less_memory_makes_smaller_windows():
@@ -82,15 +92,47 @@ from ct_attn.inference.options import InferenceOptions
 from ct_attn.inference.predictor import Predictor
 from ct_attn.volume import Grid, Volume
 
-folder, memory, slices = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-options = InferenceOptions(device="cpu", backend="openvino", memory_bytes=memory, precision="fp32")
+folder, backend, memory, shape = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+options = InferenceOptions(device="cpu", backend=backend, memory_bytes=memory, precision="fp32")
 predictor = Predictor.load(folder, options)
-grid = Grid(shape=(220, 200, slices), affine=np.diag([1.5, 1.5, 2.0, 1.0]))
+grid = Grid(shape=shape, affine=np.diag([1.5, 1.5, 2.0, 1.0]))
 hu = np.random.default_rng(0).integers(0, 90, grid.shape, dtype=np.int16)
 predictor.predict(Volume(hu=hu, grid=grid))
 peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 print(json.dumps([peak, predictor.estimate(grid)]))
 """
+
+
+def measured(folder, backend, memory, shape):
+    """The peak of a prediction in a process of its own, and what was expected."""
+    command = [sys.executable, "-c", MEASURE, str(folder), backend, str(memory), json.dumps(shape)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("plane", ["axial", "coronal"])
+def test_memory_is_bounded_whatever_the_number_of_slices_of_any_plane(tmp_path, plane):
+    across = {"axial": 2, "coronal": 1}[plane]
+    patch, spacing_mm = [96, 96, 96], [1.5, 1.5, 2.0]
+    patch[across], spacing_mm[across] = 1, None
+    saved(
+        tmp_path,
+        targets={organ: (organ,) for organ in ORGANS},
+        network=AttentionUNetConfig(dims=2, widths=(4, 8, 8)),
+        slices=SlicesConfig(plane=plane, neighbours=3, at_a_time=4),
+        preprocessing=PreprocessingConfig(spacing_mm=tuple(spacing_mm), hu_window=(0, 100)),
+        training=TrainingConfig(patch_size=tuple(patch)),
+    )
+
+    def peak(slices):
+        shape = [160, 160, 160]
+        shape[across] = slices
+        return measured(tmp_path, "torch", 8192 * MIB, shape)[0]
+
+    few, many = peak(160), peak(480)
+    grown = 320 * 160 * 160 * (2 + 1 + 9)  # HU, mask, and the image on the working grid
+    assert many - few < 1.3 * grown
 
 
 @pytest.mark.slow
@@ -100,8 +142,7 @@ def test_the_estimate_is_the_truth_and_memory_is_bounded_whatever_the_number_of_
     saved(tmp_path, network=AttentionUNetConfig(widths=(8, 16, 32)))
 
     def peak_and_estimate(memory, slices):
-        command = [sys.executable, "-c", MEASURE, str(tmp_path), str(memory), str(slices)]
-        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return measured(tmp_path, "openvino", memory, (220, 200, slices))
 
     peak_and_estimate(700 * MIB, 40)  # converts
     for memory in (420 * MIB, 900 * MIB):

@@ -173,3 +173,20 @@ def test_values_come_back_as_interpolated_all_at_once(code, changes):
     restored = restore_values(values, WORKING, scan)
     assert restored.dtype == np.float32
     assert restored == pytest.approx(all_at_once(values, WORKING, scan), abs=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("shear", [0.0, 0.3])
+def test_beyond_the_box_that_was_looked_at_no_organ_is_likely(activation, shear):
+    scan = grid_of("LPS", size=(30, 28, 20), spacing_mm=(1, 1, 1.5), shear=shear, centre_mm=(10, -20, 300))
+    working = working_grid(scan, PreprocessingConfig(spacing_mm=(2, 2, 2)))
+    box = tuple(slice(side // 3, 2 * side // 3) for side in working.shape)
+    logits = np.zeros((3, *(side.stop - side.start for side in box)), np.float32)
+    logits[1] = 4
+    chosen = {"softmax": activation == "softmax", "sigmoid": activation == "sigmoid"}
+    restorer = Restorer(working, scan, box=box, n_values=2, **chosen)
+    restorer.add(0, logits)
+    labels = restorer.mask().labels
+    assert 0 < labels.mean() < 0.5
+    assert restorer.values[:, labels == 0].max() < 1e-15
+    assert restorer.values[0][labels == 1].min() > 0.9

@@ -1,0 +1,53 @@
+"""Which models can be averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ct_attn.errors import UserError
+from ct_attn.inference.options import InferenceOptions
+from ct_attn.model_file import ModelFile
+from ct_attn.recipe import Recipe
+
+#: What models must have in common to be averaged.
+_ALIKE: dict[str, Callable[[Recipe], object]] = {
+    "targets": lambda recipe: recipe.targets,
+    "preprocessing": lambda recipe: recipe.preprocessing,
+    "slices": lambda recipe: recipe.slices and (recipe.slices.plane, recipe.slices.neighbours),
+    "loss.activation": lambda recipe: recipe.loss.activation,
+}
+
+
+def windows_fixed(recipes: Sequence[Recipe], options: InferenceOptions) -> bool:
+    """Whether windows have the training's size: asked for, or because a network depends on it."""
+    return options.windows == "trained" or any(recipe.network.depends_on_window for recipe in recipes)
+
+
+def require_alike(models: Sequence[ModelFile], options: InferenceOptions) -> None:
+    """Raise :class:`UserError` where ``models`` cannot be averaged, in the windows of the first."""
+    first, *others = models
+    fixed = windows_fixed([model.recipe for model in models], options)
+    for other in others:
+        for what, part in _ALIKE.items():
+            if part(first.recipe) != part(other.recipe):
+                raise UserError(
+                    other.path,
+                    expected=f"the {what} of {first.path}",
+                    found="others",
+                    remedy="average only models that predict the same from the same image",
+                )
+        if fixed or first.recipe.slices is not None:
+            _require_patches(first, other)
+
+
+def _require_patches(first: ModelFile, other: ModelFile) -> None:
+    patch, network = first.recipe.training.patch_size, other.recipe.network
+    try:
+        network.require_size(tuple(patch[axis] for axis in first.recipe.axes[: network.dims]))
+    except ValueError as error:
+        raise UserError(
+            other.path,
+            expected=f"a network that takes windows of the size of {first.path}'s patches",
+            found=str(error),
+            remedy="name the model with the other patches first, or leave one out",
+        ) from error
