@@ -33,7 +33,11 @@ MemoryGb = Annotated[
     float | None, typer.Option("--memory-gb", help="Run no more jobs than fit into so much.", min=1.5)
 ]
 Folds = Annotated[int, typer.Option(help="Folds the patients are put into.", min=2)]
-Seed = Annotated[int, typer.Option(help="Of the folds.", min=0)]
+TestShare = Annotated[
+    float,
+    typer.Option(help="Share of the cases to keep apart for the test, by whole patients.", min=0, max=0.9),
+]
+Seed = Annotated[int, typer.Option(help="Of test cases and folds.", min=0)]
 Flips = Annotated[
     list[str] | None,
     typer.Option("--flip", help="CASE=FLIP for a label in doubt: none, left-right, front-back+up-down ..."),
@@ -94,6 +98,7 @@ def msd(
     folder: Annotated[Path, typer.Argument(help="Task07_Pancreas or Task09_Spleen, unpacked.")],
     output: Output,
     folds: Folds = 5,
+    test_share: TestShare = 0.0,
     seed: Seed = 0,
     flip: Flips = None,
     prefer: Prefer = None,
@@ -104,8 +109,8 @@ def msd(
     from ct_attn.datasets.msd import find_msd
 
     _prepare(
-        find_msd(folder), output, folds=folds, seed=seed, jobs=jobs, memory_gb=memory_gb,
-        options=_options(prefer), flips=flip,
+        find_msd(folder), output, folds=folds, test_share=test_share, seed=seed, jobs=jobs,
+        memory_gb=memory_gb, options=_options(prefer), flips=flip,
     )  # fmt: skip
 
 
@@ -114,6 +119,7 @@ def btcv(
     folder: Annotated[Path, typer.Argument(help="The folder with img0001.nii.gz, label0001.nii.gz, ...")],
     output: Output,
     folds: Folds = 5,
+    test_share: TestShare = 0.0,
     seed: Seed = 0,
     flip: Flips = None,
     prefer: Prefer = None,
@@ -124,8 +130,8 @@ def btcv(
     from ct_attn.datasets.btcv import find_btcv
 
     _prepare(
-        find_btcv(folder), output, folds=folds, seed=seed, jobs=jobs, memory_gb=memory_gb,
-        options=_options(prefer), flips=flip,
+        find_btcv(folder), output, folds=folds, test_share=test_share, seed=seed, jobs=jobs,
+        memory_gb=memory_gb, options=_options(prefer), flips=flip,
     )  # fmt: skip
 
 
@@ -134,6 +140,7 @@ def amos(
     folder: Annotated[Path, typer.Argument(help="The folder amos22, unpacked.")],
     output: Output,
     folds: Folds = 5,
+    test_share: TestShare = 0.0,
     seed: Seed = 0,
     flip: Flips = None,
     prefer: Prefer = None,
@@ -144,8 +151,8 @@ def amos(
     from ct_attn.datasets.amos import find_amos
 
     _prepare(
-        find_amos(folder), output, folds=folds, seed=seed, jobs=jobs, memory_gb=memory_gb,
-        options=_options(prefer), flips=flip,
+        find_amos(folder), output, folds=folds, test_share=test_share, seed=seed, jobs=jobs,
+        memory_gb=memory_gb, options=_options(prefer), flips=flip,
     )  # fmt: skip
 
 
@@ -169,6 +176,7 @@ def own_folder(
         ),
     ] = None,
     folds: Folds = 5,
+    test_share: TestShare = 0.0,
     seed: Seed = 0,
     flip: Flips = None,
     prefer: Prefer = None,
@@ -192,9 +200,9 @@ def own_folder(
         images, labels, table, name=name, source=source, licence=licence, patients=patients, key=pseudonyms
     )
     _prepare(
-        found, output, folds=folds, seed=seed, jobs=jobs, memory_gb=memory_gb,
+        found, output, folds=folds, test_share=test_share, seed=seed, jobs=jobs,
+        memory_gb=memory_gb, flips=flip,
         options=replace(_options(prefer, fix_spacing, fix_tilt), spacing_mm=spacing, rescale=rescale),
-        flips=flip,
     )  # fmt: skip
 
 
@@ -235,18 +243,21 @@ def _prepare(
     jobs: int,
     memory_gb: float | None,
     folds: int = 0,
+    test_share: float = 0.0,
     seed: int = 0,
     split: tuple[Mapping[str, int], frozenset[str]] | None = None,
 ) -> None:
     """Prepare ``download``, and print what came of it; exit code 1 where a case was refused."""
-    from ct_attn.folds import draw_folds
+    from ct_attn.folds import draw_folds, draw_test
     from ct_attn.prepare import HowToPrepare, prepare
     from ct_attn.tables import preparation_lines
 
     if split is None:
+        patient_of = {case.case_id: case.patient_id for case in download.cases}
+        test = draw_test(patient_of, test_share, seed=seed)
+        rest = {case: patient for case, patient in patient_of.items() if case not in test}
         try:
-            patient_of = {case.case_id: case.patient_id for case in download.cases}
-            split = draw_folds(patient_of, folds, seed=seed), frozenset()
+            split = draw_folds(rest, folds, seed=seed), test
         except ValueError as error:
             raise UserError(
                 f"--folds {folds}", expected="fewer folds", found=str(error), remedy="choose fewer"

@@ -28,6 +28,23 @@ def draw_folds(patient_of: Mapping[str, str], n_folds: int, *, seed: int) -> dic
     return {case_id: folds[case_id] for case_id in patient_of}
 
 
+def draw_test(patient_of: Mapping[str, str], share: float, *, seed: int) -> frozenset[str]:
+    """The case ids of ``share`` of the cases in ``patient_of``, all cases of a patient or none.
+
+    Patients come in the same order as for folds; one with more cases than are still wanted is
+    passed over. Raises ``ValueError`` unless ``share`` is at least 0 and below 1.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"a share is at least 0 and below 1, got {share:g}")
+    wanted = round(share * len(patient_of))
+    test: set[str] = set()
+    for patient_id in in_drawn_order(set(patient_of.values()), seed=seed):
+        cases = {case_id for case_id, patient in patient_of.items() if patient == patient_id}
+        if len(test) + len(cases) <= wanted:
+            test |= cases
+    return frozenset(test)
+
+
 def in_drawn_order(patient_ids: Collection[str], *, seed: int) -> list[str]:
     """``patient_ids``, shuffled by ``seed``; no random generator whose stream may change is used."""
 

@@ -71,8 +71,8 @@ def train(
     prepared cases are kept in the folder ``cache``; by default it lies beside the
     manifest, or where that cannot be written, in ``output``.
 
-    Writes into ``output``: ``model/`` (the best validation's, by DSC or loss), ``last/``, ``recipe.yaml``, ``run.json``,
-    ``log.csv``, ``progress.png``, ``report.html``, ``tensorboard/`` where that
+    Writes into ``output``: ``model/`` (the best validation's, by DSC or loss), ``last/``,
+    ``recipe.yaml``, ``run.json``, ``log.csv``, ``progress.png``, ``report.html``, ``tensorboard/`` where that
     is installed, and ``state.ckpt`` with the one before. With ``resume`` the run goes on
     from its newest state, and ends with what it would have ended with undisturbed.
 

@@ -95,8 +95,9 @@ def _take_encoder(network: Segmenter, recipe: Recipe, file: Path) -> str:
     unused = f"; not used: {', '.join(report.unused)}" if report.unused else ""
     assert isinstance(recipe.network, ResNetAttentionUNetConfig | GuidedAttentionConfig)
     seen = recipe.network.normalisation
-    known = " (weights of photographs know images normalised as imagenet's)" if seen == "none" else ""
-    return f"{len(report.loaded)} tensors loaded{unused}; network.normalisation: {seen}{known}"
+    hint = " (weights of photographs know images normalised as imagenet)"
+    hint *= recipe.network.dims == 2 and seen == "none"
+    return f"{len(report.loaded)} tensors loaded{unused}; network.normalisation: {seen}{hint}"
 
 
 def _digest(file: Path) -> str:

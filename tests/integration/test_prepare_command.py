@@ -385,6 +385,19 @@ def dicom_folder(folder, names):
     return ("--images", folder / "scans", "--labels", folder / "labels", *FOLDER_CODES)
 
 
+def test_a_share_is_kept_apart_for_the_test_by_whole_patients(tmp_path):
+    arguments = dicom_folder(tmp_path / "in", ["abdomen_a", "abdomen_b", "abdomen_c", "abdomen_d"])
+    patients, output = tmp_path / "patients.csv", tmp_path / "out"
+    patients.write_text("case_id,patient_id\nabdomen_a,one\nabdomen_b,one\nabdomen_c,two\nabdomen_d,three\n")
+    words = ("prepare", "folder", *arguments, "--patients", patients, "-o", output, "--seed", 42)
+    done = ct_attn(*words, "--test-share", 0.25)
+    assert done.returncode == 0, done.stderr
+    manifest = read_manifest(output / "manifest.json")
+    assert [case.patient_id for case in manifest.test] in (["two"], ["three"])
+    assert manifest.folds == (0, 1)
+    assert_refused(ct_attn(*words[:-4], "-o", tmp_path / "other", "--test-share", 0.75), "--folds 2")
+
+
 @pytest.mark.parametrize("name", ["MUELLER_HANS_1950", "scan-4711", "ct 1950-01-03"])
 def test_a_folder_that_repeats_its_scans_identity_is_refused_in_words_that_do_not(tmp_path, name):
     arguments = dicom_folder(tmp_path / "in", ["abdomen", name])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_attn.folds import draw_folds, in_drawn_order
+from ct_attn.folds import draw_folds, draw_test, in_drawn_order
 
 PATIENTS = {f"c{number}": f"p{number // 2}" for number in range(12)}
 
@@ -43,3 +43,32 @@ def test_folds_never_change_from_version_to_version():
 def test_too_many_or_too_few_folds_are_refused(n_folds):
     with pytest.raises(ValueError, match="6 patients cannot be put"):
         draw_folds(PATIENTS, n_folds, seed=0)
+
+
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=4), st.sampled_from("abcdefgh"), min_size=1),
+    st.floats(0, 0.99),
+    st.integers(0, 99),
+)
+def test_a_test_share_has_whole_patients_and_is_as_large_as_they_allow(patient_of, share, seed):
+    test = draw_test(patient_of, share, seed=seed)
+    assert test == draw_test(dict(reversed(patient_of.items())), share, seed=seed)
+    assert len(test) <= round(share * len(patient_of))
+    inside = {patient_of[case] for case in test}
+    rest = Counter(patient for case, patient in patient_of.items() if case not in test)
+    assert not inside & set(rest)
+    assert all(len(test) + cases > round(share * len(patient_of)) for cases in rest.values())
+
+
+def test_sixty_twenty_twenty_is_a_test_share_and_four_folds_of_the_rest():
+    patient_of = {f"c{number}": f"p{number}" for number in range(60)}
+    test = draw_test(patient_of, 0.2, seed=42)
+    rest = {case: patient for case, patient in patient_of.items() if case not in test}
+    sizes = Counter(draw_folds(rest, 4, seed=42).values())
+    assert (len(test), sizes[0], sizes[1] + sizes[2] + sizes[3]) == (12, 12, 36)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match="at least 0 and below 1"):
+        draw_test(PATIENTS, share, seed=0)

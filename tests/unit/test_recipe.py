@@ -278,6 +278,8 @@ def test_an_override_begins_a_section_that_is_null(tmp_path):
                "training.patch_size=[32, 1, 32]"]  # fmt: skip
     recipe = read_recipe(tmp_path / "recipe.yaml", changes)
     assert recipe.slices == SlicesConfig(plane="coronal")
+    assert recipe.axes == (0, 2, 1)
+    assert parse("name: plain\n").axes == (0, 1, 2)
     assert parse("name: plain\ntraining:\n", "training.epochs=10").training.epochs == 10
 
 

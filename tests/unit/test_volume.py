@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_attn.errors import UserError
-from ct_attn.volume import Grid, Mask, Volume, bounding_box, require_same_grid
+from ct_attn.volume import Grid, Mask, Volume, bounding_box, in_order, require_same_grid
 
 SHAPE = (2, 3, 4)
 #: Spacing 1 x 2 x 3 mm, voxel (0, 0, 0) at RAS (10, 20, 30).
@@ -186,3 +186,16 @@ def test_the_bounding_box_holds_all_and_no_plane_too_many():
     assert bounding_box(member) is None
     member[1, 2, 3] = member[3, 2, 6] = True
     assert bounding_box(member) == (slice(1, 4), slice(2, 3), slice(3, 7))
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_axes_in_another_order_name_the_same_points(order):
+    some = grid(
+        np.diag([1.0, 2.0, 3.0, 1.0]) @ np.block([[rotation(0.1, 0.2, 0.3), np.ones((3, 1))], [BOX[3]]])
+    )
+    other = some.ordered(order)
+    assert other.shape == in_order(some.shape, order) == tuple(SHAPE[axis] for axis in order)
+    for voxel in product(*map(range, SHAPE)):
+        np.testing.assert_allclose(
+            other.to_mm(np.array(in_order(voxel, order))), some.to_mm(np.array(voxel)), rtol=0, atol=1e-12
+        )

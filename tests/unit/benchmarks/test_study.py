@@ -86,6 +86,7 @@ def test_what_fails_is_named_and_the_others_are_still_done(tmp_path, monkeypatch
 
     monkeypatch.setattr(study, "carry_out", carry_out)
     monkeypatch.setattr(study, "ask", lambda *_: None)
+    monkeypatch.setattr(study, "draw_worse", lambda *_: None)
     steps = {form.key: 10 for form in FORMS}
     failed = study.work_through(study.Study(output=tmp_path, full_size=False), steps)
     assert asked == [training.name for training in QUEUE]

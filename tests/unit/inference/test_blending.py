@@ -8,7 +8,7 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from ct_attn.inference.agreement import Agreement
-from ct_attn.inference.blending import CERTAIN, blended
+from ct_attn.inference.blending import CERTAIN, blended, in_axes
 from ct_attn.inference.windows import overlap_voxels, plan_windows
 
 PATCH = (8, 6, 4)
@@ -48,6 +48,16 @@ def test_slabs_are_monais_gaussian_sliding_window_on_the_same_windows(size, over
         torch.from_numpy(image)[None, None], PATCH, 1, blurred, overlap=overlap, mode="gaussian"
     )[0].numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 0, 1)])
+def test_windows_in_another_order_are_turned_for_the_network_and_back(order):
+    image = drawn(19, 13, 9)
+    plan = plan_windows(image.shape, PATCH, (4, 3, 2))
+    expected = whole(blended(network, image, plan, n_classes=3))
+    slabs = blended(in_axes(order, network), image.transpose(order), plan.ordered(order), n_classes=3)
+    back = [order.index(axis) + 1 for axis in range(3)]
+    np.testing.assert_allclose(whole(slabs).transpose(0, *back), expected, rtol=0, atol=1e-5)
 
 
 def test_a_box_of_the_image_sees_what_lies_around_it_only_through_its_windows():

@@ -92,3 +92,13 @@ def test_the_facts_say_how_many_batches_make_a_step():
     assert run_facts(recipe, n_parameters=1000, n_processes=1)["batches per step"] == "3"
     shared = run_facts(recipe, n_parameters=1000, n_processes=2)
     assert (shared["batches per step"], shared["processes"]) == ("6", "2")
+
+
+def test_the_facts_of_slices_and_sigmoids_say_so():
+    recipe = tiny_recipe(
+        "network.dims=2", "slices={plane: coronal, neighbours: 5}", "preprocessing.spacing_mm=[8, null, 8]",
+        "training.patch_size=[32, 1, 32]", "loss.activation=sigmoid",
+    )  # fmt: skip
+    facts = run_facts(recipe, n_parameters=1000, n_processes=1)
+    assert facts["slices"] == "coronal, channels: 5"
+    assert facts["outputs"] == "one sigmoid for each organ"

@@ -90,6 +90,7 @@ def test_an_encoder_file_starts_a_resnet(tmp_path):
     network = network_of(recipe)
     (line,) = take_weights(network, recipe, Start(encoder=tmp_path / "resnet18.pth"))
     assert "tensors loaded" in line
+    assert line.endswith("normalisation: none")
     assert torch.equal(network.resnet.model.conv1.weight, source.model.conv1.weight)
 
 
