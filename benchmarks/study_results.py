@@ -20,6 +20,7 @@ from study_design import (
     ORGANS,
     QUEUE,
     ROOT,
+    SLICES_2_5D,
     SPACINGS_MM,
     STARTS,
     UNET,
@@ -97,13 +98,24 @@ def about(output: Path, done: Sequence[Training], *, minutes: float, full_size: 
     machines, commits = (
         sorted({record.get(key, "unknown") for record in every}) for key in ("machine", "commit")
     )
-    size = "the recipes' own spacings and patches" if full_size else "cut down for two cores"
-    return (
-        f"{'; '.join(machines)}; commit {', '.join(commits)}. Cohort `{' '.join(COHORT)}`; {size}. Every "
-        f"training has the steps that fill {minutes:g} minutes on the idle machine. {len(done)} of "
-        f"{len(QUEUE)} trainings are done; with timings, predictions and scores "
-        f"{sum(record['wall_s'] for record in every) / 3600:.1f} hours. {INTERVAL}"
+    sizes = "; ".join(
+        f"{what} in {size_of(form, full_size=full_size)}"
+        for what, form in (("volumes", UNET), ("slices", SLICES_2_5D))
     )
+    jobs = max(record.get("jobs", 1) for record in every)
+    return (
+        f"{'; '.join(machines)}; commit {', '.join(commits)}. Cohort `{' '.join(COHORT)}`; {sizes}. Every "
+        f"training has the steps that fill {minutes:g} minutes on the idle machine, {jobs} of them at a time "
+        f"for {minutes * jobs:g}. {len(done)} of {len(QUEUE)} trainings are done; with timings, predictions "
+        f"and scores {sum(record['wall_s'] for record in every) / 3600 / jobs:.1f} hours. {INTERVAL}"
+    )
+
+
+def size_of(form: Form, *, full_size: bool) -> str:
+    recipe = read_recipe(form.recipe, form.all_changes(full_size=full_size))
+    patch = " x ".join(map(str, recipe.training.patch_size))
+    steps = " x ".join("own" if step is None else f"{step:g}" for step in recipe.preprocessing.spacing_mm)
+    return f"{recipe.training.batch_size} patches of {patch} voxels of {steps} mm"
 
 
 def networks(output: Path, done: Sequence[Training]) -> str:
