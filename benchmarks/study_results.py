@@ -106,8 +106,8 @@ def about(output: Path, done: Sequence[Training], *, minutes: float, full_size: 
     return (
         f"{'; '.join(machines)}; commit {', '.join(commits)}. Cohort `{' '.join(COHORT)}`; {sizes}. Every "
         f"training has the steps that fill {minutes:g} minutes on the idle machine, {jobs} of them at a time "
-        f"for {minutes * jobs:g}. {len(done)} of {len(QUEUE)} trainings are done; with timings, predictions "
-        f"and scores {sum(record['wall_s'] for record in every) / 3600 / jobs:.1f} hours. {INTERVAL}"
+        f"for {minutes * jobs:g}. {len(done)} of {len(QUEUE)} trainings are done; all commands together took "
+        f"{sum(record['wall_s'] for record in every) / 3600:.1f} hours, {jobs} at a time. {INTERVAL}"
     )
 
 
