@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from study_scores import Difference
 
 #: Legible to colour-blind readers (Okabe and Ito 2008).
 COLOURS = {"pancreas": "#d55e00", "spleen": "#0072b2", "kidney": "#009e73"}
@@ -48,4 +49,27 @@ def draw(
     plot.set_ylabel("DSC, mean over the test cases")
     plot.grid(alpha=0.3)
     plot.legend(fontsize=7, ncols=len(networks), loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+
+
+def draw_differences(path: Path, found: Sequence[Difference], *, runs: Sequence[str]) -> None:
+    """A PNG with a panel for each organ and a line for each of ``runs``: its difference and interval."""
+    figure = Figure(figsize=(11, 1.4 + 0.26 * len(runs)), layout="constrained")
+    plots = figure.subplots(1, len(COLOURS), sharey=True)
+    for plot, (organ, colour) in zip(plots, COLOURS.items(), strict=True):
+        for one in found:
+            if one.organ != organ or one.spread is None:
+                continue
+            mean, low, high = one.spread
+            plot.errorbar(
+                mean, runs.index(one.run), xerr=[[mean - low], [high - mean]], color=colour, marker="o",
+                markersize=4, elinewidth=1.2, capsize=2, markerfacecolor=colour if one.p < 0.05 else "white",
+            )  # fmt: skip
+        plot.axvline(0, color="black", linewidth=0.8)
+        plot.set_title(organ)
+        plot.set_xlabel("DSC less the U-Net's")
+        plot.grid(alpha=0.3)
+    plots[0].set_yticks(range(len(runs)), runs)
+    plots[0].invert_yaxis()
+    figure.suptitle("Full dots: p < 0.05 after Holm's correction", fontsize=9)
     figure.savefig(path, dpi=130, metadata={"Software": None})

@@ -29,8 +29,9 @@ from study_design import (
     Training,
     key_of,
 )
-from study_figures import Spread, draw
+from study_figures import Spread, draw, draw_differences
 from study_scores import (
+    by_run,
     compared,
     differences,
     is_scored,
@@ -126,19 +127,26 @@ def networks(output: Path, done: Sequence[Training]) -> str:
             by_form.setdefault(training.form.label, []).append(training)
     if UNET.label not in by_form or len(by_form) < 2:
         return ""
-    less_unet = differences({"": compared(output, by_form, "networks")}, UNET.label)
-    header = ["network", "parameters", "steps", "seeds", *(f"DSC {organ}" for organ in ORGANS)]
-    header += [f"S2S {organ}, mm" for organ in ORGANS]
-    header += ["missed + spurious", *(f"less U-Net: {organ}" for organ in ORGANS)]
-    rows = []
+    found = differences({"": compared(output, by_form, "networks")}, UNET.label)
+    draw_differences(
+        RESULTS / "networks.png", found, runs=[label for label in by_form if label != UNET.label]
+    )
+    less_unet = by_run(found)
+    overlap = [["network", "parameters", "steps", "seeds", *(f"DSC {organ}" for organ in ORGANS)]]
+    overlap[0].append("missed + spurious")
+    distance = [["network", *(f"S2S {organ}, mm" for organ in ORGANS)]]
+    distance[0] += [f"DSC less U-Net: {organ}" for organ in ORGANS]
     for label, own in by_form.items():
-        steps = trained(output, own[0])["steps"]
-        first = [label, f"{parameters(own[0].form):,}", f"{steps:.0f}", str(len(own))]
-        rows.append([*first, *numbers(output, own), *less_unet.get(("", label), [""] * len(ORGANS))])
+        *measured, n_lost = numbers(output, own)
+        steps = f"{trained(output, own[0])['steps']:.0f}"
+        dsc, s2s = measured[: len(ORGANS)], measured[len(ORGANS) :]
+        overlap.append([label, f"{parameters(own[0].form):,}", steps, str(len(own)), *dsc, n_lost])
+        distance.append([label, *s2s, *less_unet.get(("", label), [""] * len(ORGANS))])
     return (
-        "## Networks, equal time\n\nMean over the test cases; with two seeds their mean and both, with one "
-        "seed the interval. The last columns: difference in DSC from the U-Net, paired by case (seeds "
-        f"averaged), with its interval; {STAR}\n\n{markdown([header, *rows])}"
+        "## Networks, equal time\n\n![DSC of every network less the U-Net's](networks.png)\n\n"
+        "Mean over the test cases; with two seeds their mean and both, with one seed the interval.\n\n"
+        f"{markdown(overlap)}\n\nDistances, and the difference in DSC from the U-Net, paired by case (seeds "
+        f"averaged), with its interval; {STAR}\n\n{markdown(distance)}"
     )
 
 
@@ -160,7 +168,7 @@ def by_number(output: Path, done: Sequence[Training]) -> str:
     if all(training.cases == USUAL_CASES for training in there):
         return ""
     gains = [["training cases", *(f"two gates less U-Net: {organ}" for organ in ORGANS)]]
-    gains += [[cases, *cells] for (cases, _), cells in differences(made, UNET.label).items()]
+    gains += [[cases, *row] for (cases, _), row in by_run(differences(made, UNET.label)).items()]
     draw(RESULTS / "by_number.png", curves, places=[*map(str, NUMBERS)], axis="training cases")
     return (
         "## Number of training cases, equal time\n\n![DSC by training cases](by_number.png)\n\n"
@@ -183,7 +191,7 @@ def worse_scans(output: Path) -> str:
             add(curves, output, training, condition, key)
     if len(rows) < 3:
         return ""
-    less_unet = differences(made, UNET.label)
+    less_unet = by_run(differences(made, UNET.label))
     gains = [["scans", *(f"{one.form.label} less U-Net: {organ}" for one in ASKED[1:] for organ in ORGANS)]]
     gains += [
         [condition, *(cell for one in ASKED[1:] for cell in less_unet[condition, one.form.label])]
@@ -232,7 +240,9 @@ def small_table(output: Path, there: Sequence[Training], name: str) -> str:
     """One seed each, compared with the first."""
     labels = {training: way(training) if name == "starts" else training.form.label for training in there}
     first = labels[there[0]]
-    less_first = differences({"": compared(output, {labels[one]: [one] for one in there}, name)}, first)
+    less_first = by_run(
+        differences({"": compared(output, {labels[one]: [one] for one in there}, name)}, first)
+    )
     header = ["network", "steps", *(f"DSC {organ}" for organ in ORGANS)]
     header += [f"S2S {organ}, mm" for organ in ORGANS]
     header += ["missed + spurious", *(f"less the first: {organ}" for organ in ORGANS)]

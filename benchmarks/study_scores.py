@@ -6,6 +6,7 @@ import csv
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,31 @@ def compared(
     return compare(words, output / "comparisons" / name, title=name)
 
 
-def differences(rows: Mapping[str, Comparison], first: str) -> dict[tuple[str, str], list[str]]:
-    """In DSC, per organ, of every other run less ``first``: (row, run) -> one cell for each organ.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """In DSC of an organ, of ``run`` less the run it is compared with, in a ``row`` of a table.
 
-    The questions of a table are its runs against ``first`` in each of its ``rows``, so Holm's
+    ``mean`` over the cases and its 95 % interval (None without a case that both have); ``p`` is corrected.
+    """
+
+    row: str
+    run: str
+    organ: str
+    spread: tuple[float, float, float] | None
+    p: float
+
+    @property
+    def text(self) -> str:
+        if self.spread is None:
+            return "none"
+        mean, low, high = self.spread
+        return f"{mean:+.3f} ({low:+.3f} to {high:+.3f}){'*' if self.p < 0.05 else ''}"
+
+
+def differences(rows: Mapping[str, Comparison], first: str) -> list[Difference]:
+    """Of every other run less ``first``, in each of a table's ``rows``.
+
+    The questions of a table are its runs against ``first`` in each row, so Holm's
     correction is over these and the organs, not over all pairs of runs.
     """
     asked = [
@@ -120,18 +142,31 @@ def differences(rows: Mapping[str, Comparison], first: str) -> dict[tuple[str, s
         if pair.measure == "dsc" and first in (pair.first, pair.second)
     ]
     corrected = holm([pair.p for _, pair in asked])
-    found: dict[tuple[str, str], dict[str, str]] = {}
-    for (row, pair), p in zip(asked, corrected, strict=True):
-        other, sign = (pair.second, 1) if pair.first == first else (pair.first, -1)
-        found.setdefault((row, other), {})[pair.organ] = difference(pair, p, sign=sign)
-    return {key: [of_organ[organ] for organ in ORGANS] for key, of_organ in found.items()}
+    return [
+        Difference(
+            row=row,
+            run=pair.second if pair.first == first else pair.first,
+            organ=pair.organ,
+            spread=spread_of(pair, sign=1 if pair.first == first else -1),
+            p=p,
+        )
+        for (row, pair), p in zip(asked, corrected, strict=True)
+    ]
 
 
-def difference(pair: PairedComparison, p: float, *, sign: int) -> str:
+def spread_of(pair: PairedComparison, *, sign: int) -> tuple[float, float, float] | None:
     if pair.difference is None or pair.low is None or pair.high is None:
-        return "none"
+        return None
     low, high = sorted((sign * pair.low, sign * pair.high))
-    return f"{sign * pair.difference:+.3f} ({low:+.3f} to {high:+.3f}){'*' if p < 0.05 else ''}"
+    return sign * pair.difference, low, high
+
+
+def by_run(found: Sequence[Difference]) -> dict[tuple[str, str], list[str]]:
+    """(row, run) -> a cell for each organ."""
+    texts: dict[tuple[str, str], dict[str, str]] = {}
+    for one in found:
+        texts.setdefault((one.row, one.run), {})[one.organ] = one.text
+    return {key: [of_organ[organ] for organ in ORGANS] for key, of_organ in texts.items()}
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -148,13 +148,13 @@ def test_tables_and_figures_are_of_what_is_done(written, tmp_path):
     text = (written / "results" / "study.md").read_text()
     assert text.count("## ") == 5
     networks = text.split("## Networks")[1].split("## ")[0]
-    (line,) = [line for line in networks.splitlines() if line.startswith(f"| {MULTI.label} |")]
+    _, line = [line for line in networks.splitlines() if line.startswith(f"| {MULTI.label} |")]
     assert "+0.100 (+0.100 to +0.100)*" in line
-    (line,) = [
+    _, line = [
         line for line in networks.splitlines() if line.startswith(f"| {study_design.ATTENTION.label} |")
     ]
     assert line.endswith(" +0.000 (+0.000 to +0.000) |")
-    for figure in ("by_number", "worse_scans", "by_spacing"):
+    for figure in ("networks", "by_number", "worse_scans", "by_spacing"):
         assert (written / "results" / f"{figure}.png").stat().st_size > 10_000
     page = (written / "study.md").read_text()
     assert page.startswith("before\n")
