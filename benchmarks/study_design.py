@@ -89,17 +89,13 @@ ATTENTION = Form(label="Attention U-Net", recipe=PHANTOM / "attention_unet_pass_
 MULTI = Form(label="Attention U-Net, two gates", recipe=PHANTOM / "attention_unet_multi_pass_through.yaml")
 SLICES_2_5D = slices("2.5D Attention U-Net", "attention_unet_2_5d.yaml", OPEN)
 
+WIDER = Form(label="U-Net, 6.4 M", recipe=PHANTOM / "unet_6m44.yaml")
+WIDEST = Form(label="U-Net, 10.4 M", recipe=PHANTOM / "unet_10m4.yaml")
+AS_RELEASED = Form(label="Attention U-Net, gates as released", recipe=PHANTOM / "attention_unet.yaml")
+MONAI = Form(label="MONAI AttentionUnet", recipe=PHANTOM / "monai_attention_unet.yaml")
+
 #: Trained with two seeds. What has gates opens them at first, unless the label says otherwise.
-CONTROLLED = (
-    UNET,
-    Form(label="U-Net, 6.4 M", recipe=PHANTOM / "unet_6m44.yaml"),
-    Form(label="U-Net, 10.4 M", recipe=PHANTOM / "unet_10m4.yaml"),
-    ATTENTION,
-    MULTI,
-    Form(label="Attention U-Net, gates as released", recipe=PHANTOM / "attention_unet.yaml"),
-    Form(label="MONAI AttentionUnet", recipe=PHANTOM / "monai_attention_unet.yaml"),
-    SLICES_2_5D,
-)
+CONTROLLED = (UNET, WIDER, WIDEST, ATTENTION, MULTI, AS_RELEASED, MONAI, SLICES_2_5D)
 #: Trained with one.
 OTHERS = (
     Form(
@@ -123,7 +119,10 @@ OTHERS = (
     slices("2D guided attention, as published", "guided_attention_2d.yaml"),
 )
 FIRST_SEED = tuple(Training(form=form) for form in (*CONTROLLED, *OTHERS))
-SECOND_SEED = tuple(Training(form=form, seed=2) for form in CONTROLLED)
+SECOND_SEED = tuple(
+    Training(form=form, seed=2)
+    for form in (UNET, MULTI, ATTENTION, MONAI, SLICES_2_5D, WIDER, AS_RELEASED, WIDEST)
+)
 NETWORKS = FIRST_SEED + SECOND_SEED
 
 #: How a result depends on the number of cases; the usual number is among the networks.

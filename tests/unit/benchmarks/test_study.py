@@ -25,6 +25,7 @@ def test_there_are_at_most_forty_trainings_and_no_two_of_a_name():
     assert len(set(names)) == len(names) <= 40
     assert len({form.key for form in FORMS}) == len(FORMS)
     assert {training.start for training in QUEUE if training.start} <= set(names)
+    assert {training.form for training in study_design.SECOND_SEED} == set(study_design.CONTROLLED)
 
 
 @pytest.mark.parametrize("full_size", [False, True])
