@@ -89,7 +89,7 @@ def put_into_page(text: str) -> None:
     if not begin or not end:
         print(f"{PAGE.name} has no marks: the tables are not put into it")
         return
-    shown = text.replace("](", "](../benchmarks/results/study/")
+    shown = text.replace("](", "](../benchmarks/results/study/").replace("\n## ", "\n#### ")
     PAGE.write_text(f"{before}{BEGIN}\n{shown}\n{END}{after}", encoding="utf-8")
 
 
