@@ -17,6 +17,7 @@ import tempfile
 import time
 import warnings
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,10 @@ from ct_attn.training.module import SegmentationModule
 NOT_COUNTED, AT_LEAST = 5, 5
 
 
-class Watch(Callback):
-    """Notes when each step was done, and stops the training when those counted fill ``seconds``."""
+class Clock(Callback):
+    """When each batch was done; stops the training when those counted fill ``seconds``, if given."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float = inf) -> None:
         self.seconds = seconds
         self.done: list[float] = []
 
@@ -80,7 +81,7 @@ def step_seconds(recipe: Recipe, manifest_path: Path, seconds: float) -> list[fl
     module = SegmentationModule(recipe)
     if device.type == "cpu":
         keep_freed_memory()  # as ct_attn.train does
-    watch = Watch(seconds)
+    clock = Clock(seconds)
     nowhere = Path(tempfile.gettempdir()) / "unused"
     trainer = Trainer(
         accelerator=device.type, devices=1,
@@ -88,11 +89,15 @@ def step_seconds(recipe: Recipe, manifest_path: Path, seconds: float) -> list[fl
         accumulate_grad_batches=recipe.training.optimizer.accumulate,
         gradient_clip_val=recipe.training.optimizer.clip_norm,
         max_epochs=-1, reload_dataloaders_every_n_epochs=1, limit_val_batches=0, logger=False,
-        callbacks=[StopOnNonFinite(nowhere, accumulate=recipe.training.optimizer.accumulate), watch],
+        callbacks=[StopOnNonFinite(nowhere, accumulate=recipe.training.optimizer.accumulate), clock],
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(module, Batches(recipe, training, validation))
-    return [after - before for before, after in pairwise(watch.done[NOT_COUNTED - 1 :])]
+    return differences(clock.done[NOT_COUNTED - 1 :])
+
+
+def differences(times: list[float]) -> list[float]:
+    return [after - before for before, after in pairwise(times)]
 
 
 def prepared(recipe: Recipe, manifest_path: Path) -> list[list[CachedCase]]:

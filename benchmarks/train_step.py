@@ -28,16 +28,15 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from machine import describe
 from monai.losses import DiceLoss
 from rich.progress import Progress
-from step_seconds import prepared
+from step_seconds import Clock, differences, prepared
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -69,25 +68,13 @@ Batch = dict[str, Tensor]
 Loop = Callable[[list[Batch]], list[float]]
 
 
-class Clock(Callback):
-    """When each batch was done."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.done: list[float] = []
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        settle(self.device)
-        self.done.append(time.perf_counter())
-
-
 def our_loop(recipe: Recipe, precision: str, device: torch.device) -> tuple[nn.Module, Loop]:
     if device.type == "cpu":
         keep_freed_memory()  # as ct_attn.train does
     module = SegmentationModule(recipe)
 
     def run(batches: list[Batch]) -> list[float]:
-        clock = Clock(device)
+        clock = Clock()
         nowhere = Path(tempfile.gettempdir()) / "unused"
         beside = [
             StopOnNonFinite(nowhere, accumulate=1),
@@ -128,10 +115,6 @@ def plain_loop(recipe: Recipe, precision: str, device: torch.device) -> tuple[nn
 
 
 LOOPS = {"monai": plain_loop, "ct_attn": our_loop}
-
-
-def differences(times: list[float]) -> list[float]:
-    return [after - before for before, after in pairwise(times)]
 
 
 def settle(device: torch.device) -> None:
