@@ -151,24 +151,24 @@ def dsc(first: Mask, second: Mask, code: int) -> float:
 @pytest.mark.slow
 def test_larger_windows_change_masks_as_little_as_the_documentation_says(cases, trained):
     both = predictors(TorchBackend(trained, CPU), TRAINED)
-    agreement, changed, far, gained = [], [], [], []
+    agreement, changed, distances_mm, gained = [], [], [], []
     for volume, truth in cases:
         chosen, windowed = (predictor.predict(volume) for predictor in both)
         assert both[0].computed_voxels != both[1].computed_voxels
         differs = chosen.labels != windowed.labels
-        distance_mm = border_distance_mm(windowed.labels, volume.grid.spacing_mm)
-        far.append((distance_mm[differs] > TRAINED.preprocessing.spacing_mm[0]).sum() / differs.sum())
+        distances_mm.append(border_distance_mm(windowed.labels, volume.grid.spacing_mm)[differs])
         changed.append(differs.mean())
         for code in (1, 2):
             agreement.append(dsc(chosen, windowed, code))
             gained.append(dsc(chosen, truth, code) - dsc(windowed, truth, code))
             assert dsc(windowed, truth, code) > 0.5  # it has learnt something that could change
+    far = np.mean(np.concatenate(distances_mm) > TRAINED.preprocessing.spacing_mm[0])
     print(
         f"Dice of larger windows with those of the training: {min(agreement):.3f} to {max(agreement):.3f}; "
-        f"voxels changed: {max(changed):.2%} at most, {max(far):.1%} of them beyond 8 mm of a border; "
+        f"voxels changed: {max(changed):.2%} at most, {far:.1%} of all of them beyond 8 mm of a border; "
         f"Dice with the truth: {np.mean(gained):+.3f} on average"
     )
     assert min(agreement) > 0.8
     assert max(changed) < 0.005
-    assert max(far) < 0.3  # processors round differently and train other networks: 0.02 to 0.21 were found
+    assert far < 0.3
     assert abs(np.mean(gained)) < 0.05
