@@ -254,13 +254,24 @@ def _prepare(
 
     if split is None:
         patient_of = {case.case_id: case.patient_id for case in download.cases}
-        test = draw_test(patient_of, test_share, seed=seed)
+        try:
+            test = draw_test(patient_of, test_share, seed=seed)
+        except ValueError as error:
+            raise UserError(
+                f"--test-share {test_share:g}",
+                expected="a share that holds the cases of a patient",
+                found=str(error),
+                remedy="choose a larger one, or 0 for no test cases",
+            ) from error
         rest = {case: patient for case, patient in patient_of.items() if case not in test}
         try:
             split = draw_folds(rest, folds, seed=seed), test
         except ValueError as error:
             raise UserError(
-                f"--folds {folds}", expected="fewer folds", found=str(error), remedy="choose fewer"
+                f"--folds {folds}",
+                expected="a patient for each fold",
+                found=str(error),
+                remedy="choose fewer folds" + (", or a smaller --test-share" if test_share else ""),
             ) from error
     if memory_gb is not None:
         jobs = min(jobs, int(memory_gb / GB_PER_JOB))

@@ -32,7 +32,8 @@ def draw_test(patient_of: Mapping[str, str], share: float, *, seed: int) -> froz
     """The case ids of ``share`` of the cases in ``patient_of``, all cases of a patient or none.
 
     Patients come in the same order as for folds; one with more cases than are still wanted is
-    passed over. Raises ``ValueError`` unless ``share`` is at least 0 and below 1.
+    passed over. Raises ``ValueError`` unless ``share`` is at least 0 and below 1, and where a share
+    above 0 comes to no patient.
     """
     if not 0 <= share < 1:
         raise ValueError(f"a share is at least 0 and below 1, got {share:g}")
@@ -42,6 +43,8 @@ def draw_test(patient_of: Mapping[str, str], share: float, *, seed: int) -> froz
         cases = {case_id for case_id, patient in patient_of.items() if patient == patient_id}
         if len(test) + len(cases) <= wanted:
             test |= cases
+    if share and not test:
+        raise ValueError(f"{share:g} of {len(patient_of)} cases is {wanted}: less than any patient has")
     return frozenset(test)
 
 

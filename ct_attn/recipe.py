@@ -25,10 +25,10 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 class InferenceConfig(StrictModel):
-    """How a whole volume is predicted: in patches of the training's size, blended with a Gaussian weight."""
+    """How a whole volume is predicted: in windows that overlap, blended with a Gaussian weight."""
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Of neighbouring patches, as a fraction of their side."""
+    """Neighbouring windows share at least this fraction of a side of the training's patch."""
     precision: Precision = "auto"
     """As in training."""
     mirroring: bool = False

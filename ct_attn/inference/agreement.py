@@ -29,43 +29,49 @@ class Agreement:
     Of class c it is 2 sum_v |A_v and B_v| / sum_v (|A_v| + |B_v|): the Dice coefficient of
     all votes v with the outcome, over voxels with at least two votes. A_v are the voxels
     that v gives to c, B_v those of its voxels that the outcome does.
+
+    Votes are counted in the slices that windows still touch, a ``layer`` [I, J, n] of the box
+    (:attr:`WindowPlan.layer`): 2 bytes a class and voxel, however many votes there are.
     """
 
-    def __init__(self, n_classes: int, box: Shape3) -> None:
+    def __init__(self, n_classes: int, layer: Shape3) -> None:
         self.n_classes = n_classes
-        self.votes: list[tuple[tuple[slice, slice, slice], NDArray[np.uint8]]] = []
-        self.box = box
+        self.votes = np.zeros(layer, dtype=np.uint16)
+        self.said = np.zeros((n_classes - 1, *layer), dtype=np.uint16)  # votes for each organ
+        self.first = 0  # slice of the box
         self.both = np.zeros(n_classes, dtype=np.int64)
         self.either = np.zeros(n_classes, dtype=np.int64)
 
     def vote(self, inside: tuple[slice, slice, slice], logits: NDArray[np.float32]) -> None:
         """A window's logits [C, i, j, k] of the part ``inside`` of the box."""
-        self.votes.append((inside, largest(logits)))
+        i, j, k = inside
+        k = slice(k.start - self.first, k.stop - self.first)
+        labels = largest(logits)
+        organs = np.nonzero(labels)
+        self.votes[i, j, k] += 1
+        self.said[:, i, j, k][labels[organs] - 1, *organs] += 1
 
-    def settle(self, first: int, blended: NDArray[np.float32]) -> None:
-        """Compare with the outcome, logits [C, I, J, n] of the slices from ``first`` on."""
-        end = first + blended.shape[-1]
-        outcome = largest(blended)
-        counts = np.zeros(outcome.shape, dtype=np.uint16)
-        present = [(i, j, k, labels) for (i, j, k), labels in self.votes if k.start < end]
-        for i, j, k, _ in present:
-            counts[i, j, max(0, k.start - first) : k.stop - first] += 1
-        for i, j, k, labels in present:
-            begin, stop = max(k.start, first), min(k.stop, end)
-            here = (i, j, slice(begin - first, stop - first))
-            twice = counts[here] > 1
-            said, became = labels[..., begin - k.start : stop - k.start], outcome[here]
-            organs = twice & ((said | became) != 0)  # few voxels; the others are background to both
-            said, became = said[organs], became[organs]
-            self.both += self._count(said[said == became])
-            self.either += self._count(said) + self._count(became)
-            background = np.count_nonzero(twice) - len(said)
-            self.both[0] += background
-            self.either[0] += 2 * background
-        self.votes = [vote for vote in self.votes if vote[0][2].stop > end]
+    def settle(self, blended: NDArray[np.float32]) -> None:
+        """Compare with the outcome, logits [C, I, J, n] of the next slices: nobody votes on them any more."""
+        count = blended.shape[-1]
+        votes, said, outcome = self.votes[..., :count], self.said[..., :count], largest(blended)
+        twice = votes > 1
+        organs = np.nonzero(twice & ((outcome != 0) | said.any(axis=0)))  # few voxels
+        became, of_voxel = outcome[organs], votes[organs].astype(np.int64)
+        of_organs = np.stack([of_organ[organs] for of_organ in said]).astype(np.int64)
+        of_class = np.concatenate([of_voxel[None] - of_organs.sum(axis=0), of_organs])
+        self.both += self._sums(became, of_class[became, np.arange(len(became))])
+        self.either += of_class.sum(axis=1) + self._sums(became, of_voxel)
+        background = int(votes[twice].sum(dtype=np.int64)) - int(of_voxel.sum())  # to all, and in the outcome
+        self.both[0] += background
+        self.either[0] += 2 * background
+        self.first += count
+        for counts in (self.votes, *self.said):
+            counts[..., : counts.shape[-1] - count] = counts[..., count:].copy()
+            counts[..., counts.shape[-1] - count :] = 0
 
-    def _count(self, labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-        return np.bincount(labels, minlength=self.n_classes).astype(np.int64)
+    def _sums(self, classes: NDArray[np.uint8], votes: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.bincount(classes, weights=votes, minlength=self.n_classes).astype(np.int64)
 
     def of_classes(self) -> list[float]:
         """The figure of every class, background first; NaN where no two votes covered it."""

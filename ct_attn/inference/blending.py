@@ -29,15 +29,17 @@ class Slab:
     values: NDArray[np.float32]
 
 
-def in_axes(order: Shape3, members: Members) -> Members:
-    """``members`` of windows along R, A and S, for windows whose axes are ``order`` of those."""
+def in_axes(
+    order: Shape3, members: Members, image: Image, plan: WindowPlan
+) -> tuple[Members, Image, WindowPlan]:
+    """What :func:`blended` takes, along R, A and S, for blending along axes that are ``order`` of those."""
     back = [order.index(axis) for axis in range(3)]
 
     def reordered(window: Image) -> Iterator[NDArray[np.float32]]:
         for logits in members(window.transpose(back)):
             yield logits.transpose(0, *(1 + axis for axis in order))
 
-    return reordered
+    return reordered, image.transpose(order), plan.ordered(order)
 
 
 def blended(
@@ -103,8 +105,8 @@ class _Layer:
         self.agreement = agreement
         self.first = 0  # slice of the box
         self.weight = _weight(plan)
-        self.depth = min(plan.size[2], plan.box[2])
-        self.weights = np.zeros((*plan.box[:2], self.depth), dtype=np.float32)
+        self.depth = plan.layer[2]
+        self.weights = np.zeros(plan.layer, dtype=np.float32)
         self.sums = np.zeros((n_classes, *self.weights.shape), dtype=np.float32)
 
     def inside(self, start: Shape3) -> tuple[slice, ...]:
@@ -147,7 +149,7 @@ class _Layer:
             values *= seen
             values[0] += CERTAIN * ~seen
         if self.agreement is not None:
-            self.agreement.settle(first, values)
+            self.agreement.settle(values)
         return Slab(first=first, values=values)
 
     def move(self, count: int) -> None:

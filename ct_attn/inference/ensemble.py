@@ -41,9 +41,21 @@ def require_alike(models: Sequence[ModelFile], options: InferenceOptions) -> Non
 
 
 def _require_patches(first: ModelFile, other: ModelFile) -> None:
-    patch, network = first.recipe.training.patch_size, other.recipe.network
+    network = other.recipe.network
+    axes = first.recipe.axes[: network.dims]
+    patch, trained = (
+        tuple(model.recipe.training.patch_size[axis] for axis in axes) for model in (first, other)
+    )
+    if network.depends_on_window and trained != patch:
+        raise UserError(
+            other.path,
+            expected=f"patches of {_sides(patch)} voxels, as of {first.path}: what its network says "
+            "of a voxel depends on all of the window",
+            found=_sides(trained),
+            remedy="name this model first, or leave one out",
+        )
     try:
-        network.require_size(tuple(patch[axis] for axis in first.recipe.axes[: network.dims]))
+        network.require_size(patch)
     except ValueError as error:
         raise UserError(
             other.path,
@@ -51,3 +63,7 @@ def _require_patches(first: ModelFile, other: ModelFile) -> None:
             found=str(error),
             remedy="name the model with the other patches first, or leave one out",
         ) from error
+
+
+def _sides(patch: tuple[int, ...]) -> str:
+    return " x ".join(map(str, patch))

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct_attn.inference.backends.backend import Backend
 from ct_attn.inference.backends.choose import attention_backend
-from ct_attn.inference.blending import Slab, blended, in_axes
+from ct_attn.inference.blending import Members, Slab, blended, in_axes
 from ct_attn.inference.options import InferenceOptions
 from ct_attn.inference.restore import Restorer
 from ct_attn.inference.windows import WindowPlan, plan_windows, take
 from ct_attn.model_file import ModelFile
 from ct_attn.preprocessing import Prepared, PreprocessingConfig, prepare
-from ct_attn.volume import Grid, Mask, Volume
+from ct_attn.volume import Grid, Mask, Volume, in_order
 
 #: The windows for a working grid of a scan, given the grids of scan and working grid.
 Windows = Callable[[Grid, Grid, Backend], WindowPlan]
@@ -59,13 +59,9 @@ def attention_maps(
     prepared = prepare(volume, preprocessing)
     order = model.recipe.axes
     restorer = Restorer(prepared.grid.ordered(order), volume.grid, n_values=len(names), mask=False)
-    for slab in blended(
-        in_axes(order, lambda window: [backend.logits(np.ascontiguousarray(window)[None, None])[0]]),
-        prepared.image.transpose(order),
-        windows(volume.grid, prepared.grid, backend).ordered(order),
-        n_classes=len(names),
-        on_window=on_window,
-    ):
+    plan = windows(volume.grid, prepared.grid, backend)
+    members, image, plan = in_axes(order, _members(backend), prepared.image, plan)
+    for slab in blended(members, image, plan, n_classes=len(names), on_window=on_window):
         restorer.add(slab.first, slab.values)
     return {
         name: Volume(hu=alpha, grid=volume.grid) for name, alpha in zip(names, restorer.values, strict=True)
@@ -94,38 +90,39 @@ def gate_views(
     plan = windows(volume.grid, prepared.grid, backend)
     box = _around(at, plan, prepared.grid)
     i, j, k = (side.stop - side.start for side in box)
-    column = replace(plan_windows((i, j, k), plan.size, plan.overlap), across=plan.across, halo=plan.halo)
-    right, _, up = (int(place) - side.start for place, side in zip(at, box, strict=True))
-    axial, sagittal = [], []
-    for slab in _slabs(backend, prepared.image, column, box, n_values=3 * len(names)):
-        sagittal.append(slab.values[:, right : right + 1].copy())
-        if _holds(slab, up):
-            axial.append(slab.values[..., up - slab.first : up - slab.first + 1].copy())
+    column = plan_windows((i, j, k), plan.size, plan.overlap, across=plan.across, halo=plan.halo)
+    order = model.recipe.axes
+    members, image, column = in_axes(order, _members(backend), prepared.image, column)
+    axial, sagittal = (order.index(axis) for axis in (2, 0))
+    right, front, up = (int(place) - side.start for place, side in zip(at, box, strict=True))
+    places = in_order((right, front, up), order)
+    parts: dict[int, list[NDArray[np.float32]]] = {axial: [], sagittal: []}
+    for slab in _slabs(members, image, column, in_order(box, order), n_values=3 * len(names)):
+        for axis, found in parts.items():
+            found.extend(_cut(slab, axis, places[axis]))
+    back = [1 + order.index(axis) for axis in range(3)]
+    maps = {axis: np.concatenate(found, axis=3).transpose(0, *back) for axis, found in parts.items()}
     return GateViews(
         gates=tuple(names),
-        axial=_plane(prepared, (box[0], box[1], slice(at[2], at[2] + 1)), axial[0]),
-        sagittal=_plane(
-            prepared, (slice(at[0], at[0] + 1), box[1], box[2]), np.concatenate(sagittal, axis=3)
-        ),
+        axial=_plane(prepared, (box[0], box[1], slice(at[2], at[2] + 1)), maps[axial]),
+        sagittal=_plane(prepared, (slice(at[0], at[0] + 1), box[1], box[2]), maps[sagittal]),
     )
 
 
+def _members(backend: Backend) -> Members:
+    return lambda window: [backend.logits(np.ascontiguousarray(window)[None, None])[0]]
+
+
 def _slabs(
-    backend: Backend, image: NDArray[np.float32], plan: WindowPlan, box: Box, *, n_values: int
+    members: Members, image: NDArray[np.float32], plan: WindowPlan, box: Box, *, n_values: int
 ) -> Iterator[Slab]:
-    """What ``backend`` makes of the ``box`` of ``image``; one window is handed on as it is."""
+    """What ``members`` make of the ``box`` of ``image``; one window is handed on as it is."""
     origin = (box[0].start, box[1].start, box[2].start)
     if len(plan.starts) > 1:
-        yield from blended(
-            lambda window: [backend.logits(window[None, None])[0]],
-            image,
-            plan,
-            n_classes=n_values,
-            origin=origin,
-        )
+        yield from blended(members, image, plan, n_classes=n_values, origin=origin)
         return
     i, j, k = (first + start for first, start in zip(origin, plan.starts[0], strict=True))
-    maps = backend.logits(take(image, (i, j, k), plan.size)[None, None])[0]
+    (maps,) = members(take(image, (i, j, k), plan.size))
     inside = [slice(-start, size - start) for start, size in zip(plan.starts[0], plan.box, strict=True)]
     yield Slab(first=0, values=maps[(slice(None), *inside)])
 
@@ -144,8 +141,12 @@ def place_to_show(mask: Mask, codes: Collection[int]) -> NDArray[np.float64]:
     return mask.grid.to_mm(np.array(fullest, dtype=np.float64))
 
 
-def _holds(slab: Slab, position: int) -> bool:
-    return bool(slab.first <= position < slab.first + slab.values.shape[3])
+def _cut(slab: Slab, axis: int, place: int) -> list[NDArray[np.float32]]:
+    """The plane of ``slab`` at ``place`` of the box along ``axis``, if it is in there."""
+    first = slab.first if axis == 2 else 0
+    if not first <= place < first + slab.values.shape[1 + axis]:
+        return []
+    return [np.take(slab.values, [place - first], axis=1 + axis)]
 
 
 def _around(at: NDArray[np.int_], plan: WindowPlan, grid: Grid) -> Box:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -21,6 +22,9 @@ MOST_WINDOW_VOXELS = 4_300_000
 
 #: Logits, their sums and what is being restored: arrays of one layer of windows per class.
 _LAYERS = 3
+
+#: Of the votes for a class: :class:`ct_attn.inference.agreement.Agreement`.
+_VOTE_BYTES = 2
 
 _BYTES: dict[Format, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 
@@ -53,7 +57,7 @@ def require_memory(taken: int, memory_bytes: int | None) -> None:
 def need(
     scan: Grid,
     working: Grid,
-    network: AnyNetworkConfig,
+    networks: Sequence[AnyNetworkConfig],
     n_classes: int,
     precision: Format,
     *,
@@ -61,11 +65,13 @@ def need(
 ) -> Need:
     """What predicting a scan on ``scan`` takes: int16 HU, mask, and the image on ``working``.
 
-    ``precision`` and ``joins_maps`` are the backend's.
+    Of several ``networks`` one computes at a time. ``precision`` and ``joins_maps`` are the backends'.
     """
     fixed = PROCESS_BYTES + 3 * prod(scan.shape) + 9 * prod(working.shape)
-    layers = 4 * (_LAYERS * n_classes + 3)
-    activations = activation_values(network, n_classes, joins_maps=joins_maps) * _BYTES[precision]
+    layers = 4 * (_LAYERS * n_classes + 3) + _VOTE_BYTES * n_classes
+    activations = _BYTES[precision] * max(
+        activation_values(network, n_classes, joins_maps=joins_maps) for network in networks
+    )
     return Need(fixed=fixed, per_window_voxel=activations, per_layer_voxel=layers)
 
 

@@ -19,8 +19,8 @@ class InferenceOptions:
     ``device``: auto, cpu, mps, cuda, cuda:N. ``backend``: what computes there; ``auto``
     takes the faster of those that are installed. ``precision``: number format of the
     network. ``memory_bytes``: bound of what a prediction holds at a time, the scan and
-    its mask included. ``fast``: a working grid twice as coarse, less overlap: a
-    preview. ``mirroring``: average with mirrored copies. ``body_mask``: compute only
+    its mask included. ``fast``: a working grid as coarse as the training's zoom allows, less
+    overlap: a preview. ``mirroring``: average with mirrored copies. ``body_mask``: compute only
     where the patient is. ``windows``: as large as memory allows, or of the training's
     patch, which is what its validation saw. ``compile``: through ``torch.compile``, which
     takes the torch backend.
@@ -44,7 +44,7 @@ class Prediction:
     ``mask`` and ``probabilities`` (by target, 0 to 1; empty unless asked for) lie on the
     scan's own grid. ``confidence`` by target, 0 to 1: how far what was computed more than
     once (overlapping windows, mirrored copies, models) agrees there; NaN for a target that
-    was not found. ``seconds`` by stage. ``notes``: what was decided or given up on the way.
+    was not found in any of it. ``seconds`` by stage. ``notes``: what was decided or given up on the way.
     """
 
     mask: Mask

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ from ct_attn.volume import Grid, Mask, Shape3, Volume, in_order
 OnWindow = Callable[[int, int], None]
 OnNote = Callable[[str], None]
 Box = tuple[slice, slice, slice]
+T = TypeVar("T")
 
 #: By how much windows are made smaller when a device turns out to be too small for them.
 _SHRINKING = 4
@@ -79,15 +81,15 @@ class Predictor:
         self.models = tuple(models)
         self.recipe = recipe
         self.on_note = on_note
-        self.preprocessing = _coarser(recipe) if options.fast else recipe.preprocessing
+        self._recipes = [model.recipe for model in models] or [recipe]
+        self.preprocessing = _coarser(self._recipes) if options.fast else recipe.preprocessing
         mirroring = recipe.inference.mirroring if options.mirroring is None else options.mirroring
         self._flips: list[tuple[int, ...]] = [()]
         self._mirrored: tuple[int, ...] = ()
         if mirroring:
-            self._flips, self._mirrored = mirrored_copies(recipe)
+            self._flips, self._mirrored = mirrored_copies(self._recipes)
         if mirroring and len(self._flips) == 1:
             on_note("trained without mirrored patches (augmentation.flip_axes): mirroring changes nothing")
-        self._recipes = [model.recipe for model in models] or [recipe]
         self._windows_fixed = windows_fixed(self._recipes, options)
         self._window_voxels = self._least_voxels = 0  # of the last plan, and what they can be
         #: What the networks computed for the last scan.
@@ -129,17 +131,18 @@ class Predictor:
         Raises :class:`UserError` when the scan does not fit into the memory allowed.
         """
         notes: list[str] = []
-        while True:
-            try:
-                return self._run(volume, probabilities=probabilities, on_window=on_window, notes=notes)
-            except OutOfMemoryError as error:
-                self._shrink(error, notes)
+        return self._with_less_memory(
+            lambda: self._run(volume, probabilities=probabilities, on_window=on_window, notes=notes), notes
+        )
 
     def estimate(self, grid: Grid) -> int:
-        """Bytes that predicting a scan on ``grid`` takes at most, this process and the scan included."""
+        """Bytes that predicting a scan on ``grid`` takes, about, this process and the scan included.
+
+        With windows for all of it: of the patient alone there may be fewer and larger ones.
+        """
         working = working_grid(grid, self.preprocessing)
         found = self._need(grid, working, self.backends)
-        return self._taken(self._plan(working.shape, found), found)
+        return self._taken(self._plan(working.shape, found).size, working.shape, found)
 
     def logits(self, prepared: Prepared, on_window: OnWindow = _silent) -> NDArray[np.float32]:
         """Logits float32 [C, *prepared.grid.shape] on the working grid."""
@@ -161,8 +164,10 @@ class Predictor:
         Level 1 is the finest gated one; overlapping windows are blended as logits are. Of
         several models the first is shown. Raises :class:`UserError` when the network has no gates.
         """
-        return attention_maps(
-            self.models[0], self.options, volume, self.preprocessing, self._windows, on_window
+        return self._with_less_memory(
+            lambda: attention_maps(
+                self.models[0], self.options, volume, self.preprocessing, self._windows, on_window
+            )
         )
 
     def features(self, volume: Volume, place_mm: NDArray[np.float64]) -> GateViews:
@@ -171,7 +176,11 @@ class Predictor:
         Computed on one window around it, or on a stack of slices for a network of slices.
         Of several models the first is shown. Raises :class:`UserError` as :meth:`attention` does.
         """
-        return gate_views(self.models[0], self.options, volume, self.preprocessing, self._windows, place_mm)
+        return self._with_less_memory(
+            lambda: gate_views(
+                self.models[0], self.options, volume, self.preprocessing, self._windows, place_mm
+            )
+        )
 
     def _windows(self, scan: Grid, working: Grid, *backends: Backend) -> WindowPlan:
         """The windows for all of ``working``, within the memory allowed to ``backends``."""
@@ -189,8 +198,9 @@ class Predictor:
         self.computed_voxels = plan.voxels * len(self.backends) * len(self._flips)
         # Slices of any plane follow each other along the last axis, so that few are held at a time.
         order = self.recipe.axes
-        plan, box = plan.ordered(order), in_order(box, order)
-        agreement = Agreement(self.recipe.n_classes, plan.box)
+        members, image, plan = in_axes(order, partial(self._members, clock=clock), prepared.image, plan)
+        box = in_order(box, order)
+        agreement = Agreement(self.recipe.n_classes, plan.layer)
         restorer = Restorer(
             prepared.grid.ordered(order),
             volume.grid,
@@ -202,8 +212,8 @@ class Predictor:
         clock.lap("resampling")
         origin = (box[0].start, box[1].start, box[2].start)
         for slab in blended(
-            in_axes(order, partial(self._members, clock=clock)),
-            prepared.image.transpose(order),
+            members,
+            image,
             plan,
             n_classes=self.recipe.n_classes,
             origin=origin,
@@ -253,7 +263,8 @@ class Predictor:
         precisions = [backend.precision for backend in backends]
         widest = "fp32" if "fp32" in precisions else precisions[0]
         joins = any(backend.joins_maps for backend in backends)
-        return need(scan, working, self.recipe.network, self.recipe.n_classes, widest, joins_maps=joins)
+        networks = [recipe.network for recipe in self._recipes]
+        return need(scan, working, networks, self.recipe.n_classes, widest, joins_maps=joins)
 
     def _plan(self, box: Shape3, needed: Need) -> WindowPlan:
         """The windows for ``box``: of the training's size if asked for, or if the network depends on it.
@@ -266,9 +277,9 @@ class Predictor:
         overlap = overlap_voxels(patch, share)
         most = self._most_voxels or (MOST_WINDOW_VOXELS if memory_bytes is None else sys.maxsize)
 
-        def fits(plan: WindowPlan) -> bool:
-            allowed = memory_bytes is None or self._taken(plan, needed) <= memory_bytes
-            return allowed and prod(plan.size) <= most
+        def fits(size: Shape3) -> bool:
+            allowed = memory_bytes is None or self._taken(size, box, needed) <= memory_bytes
+            return allowed and prod(size) <= most
 
         slices = self.recipe.slices
         if slices is not None:
@@ -277,14 +288,13 @@ class Predictor:
             plan, least = plan_windows(box, patch, overlap), prod(patch)
         else:
             plan, least = choose_windows(box, overlap, self._multiple, fits, patch), prod(self._multiple)
-        require_memory(self._taken(plan, needed), memory_bytes)
+        require_memory(self._taken(plan.size, box, needed), memory_bytes)
         self._window_voxels, self._least_voxels = prod(plan.size), least
         return plan
 
-    def _taken(self, plan: WindowPlan, needed: Need) -> int:
-        """Bytes, with the windows of ``plan``."""
-        axes = self.recipe.axes
-        return needed.of(in_order(plan.size, axes), in_order(plan.box, axes))
+    def _taken(self, size: Shape3, box: Shape3, needed: Need) -> int:
+        """Bytes, with windows of ``size`` for ``box``."""
+        return needed.of(in_order(size, self.recipe.axes), in_order(box, self.recipe.axes))
 
     def _placed(self, body: NDArray[np.bool_], needed: Need) -> tuple[WindowPlan, Box]:
         """The windows, and the box they cover: the body's, grown to a window's size where there is more."""
@@ -299,8 +309,17 @@ class Predictor:
             _grown(side, window, length)
             for side, window, length in zip(box, plan.size, body.shape, strict=True)
         )
-        grown = plan_windows(_size((i, j, k)), plan.size, plan.overlap)
-        return replace(grown, across=plan.across, halo=plan.halo), (i, j, k)
+        box = (i, j, k)
+        return plan_windows(_size(box), plan.size, plan.overlap, across=plan.across, halo=plan.halo), box
+
+    def _with_less_memory(self, compute: Callable[[], T], notes: list[str] | None = None) -> T:
+        """What ``compute`` returns, once it finds the memory: each time :meth:`_shrink` comes before."""
+        notes = [] if notes is None else notes
+        while True:
+            try:
+                return compute()
+            except OutOfMemoryError as error:
+                self._shrink(error, notes)
 
     def _shrink(self, error: OutOfMemoryError, notes: list[str]) -> None:
         """Go on with smaller windows, and at last on the CPU."""
@@ -325,10 +344,11 @@ class Predictor:
         self.on_note(note)
 
 
-def _coarser(recipe: Recipe) -> PreprocessingConfig:
-    """The working grid on which organs look as small as training's zoom ever showed them."""
-    augmentation = recipe.training.augmentation
-    zoom = max(1.0, augmentation.zoom[1]) if augmentation.affine_probability else 1.0
+def _coarser(recipes: Sequence[Recipe]) -> PreprocessingConfig:
+    """The working grid on which organs look as small as the zoom of every training showed them."""
+    recipe = recipes[0]
+    augmentations = [recipe.training.augmentation for recipe in recipes]
+    zoom = min(max(1.0, one.zoom[1]) if one.affine_probability else 1.0 for one in augmentations)
     # Training zooms in plane; along the slices organs may not shrink.
     in_plane = recipe.slices.order[:2] if recipe.slices else (0, 1)
     steps = enumerate(recipe.preprocessing.spacing_mm)

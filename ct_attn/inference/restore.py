@@ -75,7 +75,8 @@ class Restorer:
                 for side, size in zip(self.box, working.shape, strict=True)
             ]
         )
-        self.axis = int(np.abs(self.mapping[2, :3]).argmax())  # of the scan, along the working grid's slices
+        # The scan's axis that runs most along the working grid's slices, in mm: voxels may be long otherwise.
+        self.axis = int(np.abs(self.mapping[2, :3] / scan.spacing_mm).argmax())
         self.pending = list(self._ranges())
         self.labels = np.zeros(scan.shape if mask else (0, 0, 0), dtype=np.uint8, order="F")
         self.values = np.zeros((n_values, *(scan.shape if n_values else (0, 0, 0))), dtype=np.float32)

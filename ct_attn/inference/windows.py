@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
 
@@ -50,6 +50,11 @@ class WindowPlan:
         """Computed in all."""
         return len(self.starts) * prod(self.size)
 
+    @property
+    def layer(self) -> Shape3:
+        """What windows of one start along the last axis cover of the box."""
+        return self.box[0], self.box[1], min(self.size[2], self.box[2])
+
     def ordered(self, order: Shape3) -> WindowPlan:
         """The same windows where axis ``order[n]`` is called n; they follow each other along the last one."""
         starts = sorted((in_order(start, order) for start in self.starts), key=lambda at: (at[2], *at))
@@ -63,18 +68,24 @@ class WindowPlan:
         )
 
 
-def plan_windows(box: Shape3, size: Shape3, overlap: Shape3) -> WindowPlan:
+def plan_windows(
+    box: Shape3, size: Shape3, overlap: Shape3, *, across: int | None = None, halo: int = 0
+) -> WindowPlan:
     """Windows of ``size`` that overlap by at least ``overlap`` voxels along each axis and cover ``box``.
 
-    The last window along an axis is moved back to end with the box.
+    The last window along an axis is moved back to end with the box; along ``across`` it reaches
+    beyond the box instead, since a slice computed twice would say the same again.
     """
-    axes = [
-        _starts_along(length, side, max(1, side - shared))
-        for length, side, shared in zip(box, size, overlap, strict=True)
-    ]
+    axes = []
+    for axis, (length, side, shared) in enumerate(zip(box, size, overlap, strict=True)):
+        step = max(1, side - shared)
+        count = _count_along(length, side, step)
+        axes.append(
+            [index * step for index in range(count)] if axis == across else _starts_along(length, side, step)
+        )
     # By slices first, so that finished ones can be let go.
     starts = tuple((i, j, k) for k, i, j in product(axes[2], axes[0], axes[1]))
-    return WindowPlan(size=size, starts=starts, box=box, overlap=overlap)
+    return WindowPlan(size=size, starts=starts, box=box, overlap=overlap, across=across, halo=halo)
 
 
 def overlap_voxels(patch_size: Shape3, overlap: float) -> Shape3:
@@ -87,10 +98,10 @@ def choose_windows(
     box: Shape3,
     overlap: Shape3,
     multiple: Shape3,
-    fits: Callable[[WindowPlan], bool],
+    fits: Callable[[Shape3], bool],
     least: Shape3 = (1, 1, 1),
 ) -> WindowPlan:
-    """The windows that ``fits`` allows and that cover ``box`` with the least to compute.
+    """The windows whose size ``fits`` allows and that cover ``box`` with the least to compute.
 
     Along every axis as many windows as need be, of equal size, overlapping by at least
     ``overlap`` voxels and no shorter than ``least`` (the training's patch) or the box;
@@ -102,12 +113,21 @@ def choose_windows(
             _sides(length, shared, _lcm(side, step), min(short, length))
             for length, shared, side, short in zip(box, overlap, multiple, shortest, strict=True)
         ]
-        plans = [plan_windows(box, (i, j, k), _fitted(overlap, (i, j, k))) for i, j, k in product(*sides)]
-        fitting = [plan for plan in plans if fits(plan)]
+        fitting = [size for size in product(sides[0], sides[1], sides[2]) if fits(size)]
         if fitting:
-            return min(fitting, key=lambda plan: (plan.voxels, len(plan.starts), plan.size))
-    i, j, k = (min(side) for side in sides)
-    return plan_windows(box, (i, j, k), _fitted(overlap, (i, j, k)))
+            size = min(fitting, key=lambda size: _cost(box, size, _fitted(overlap, size)))
+            return plan_windows(box, size, _fitted(overlap, size))
+    size = (min(sides[0]), min(sides[1]), min(sides[2]))
+    return plan_windows(box, size, _fitted(overlap, size))
+
+
+def _cost(box: Shape3, size: Shape3, overlap: Shape3) -> tuple[int, int, Shape3]:
+    """What is least where least is computed: voxels, then windows."""
+    count = prod(
+        _count_along(length, side, max(1, side - shared))
+        for length, side, shared in zip(box, size, overlap, strict=True)
+    )
+    return count * prod(size), count, size
 
 
 def _fitted(overlap: Shape3, size: Shape3) -> Shape3:
@@ -146,8 +166,9 @@ def plan_slices(
     at_a_time = min(slices.at_a_time, most_slices or slices.at_a_time)
     sides, shared = list(patch_size), list(overlap_voxels(patch_size, overlap))
     sides[axis], shared[axis] = min(at_a_time + 2 * halo, box[axis]), 2 * halo
-    plan = plan_windows(box, (sides[0], sides[1], sides[2]), (shared[0], shared[1], shared[2]))
-    return replace(plan, across=axis, halo=halo)
+    return plan_windows(
+        box, (sides[0], sides[1], sides[2]), (shared[0], shared[1], shared[2]), across=axis, halo=halo
+    )
 
 
 def choose_slices(
@@ -155,12 +176,12 @@ def choose_slices(
     patch: Shape3,
     overlap: float,
     slices: SlicesConfig,
-    fits: Callable[[WindowPlan], bool],
+    fits: Callable[[Shape3], bool],
 ) -> tuple[WindowPlan, int]:
     """Windows of as many slices at a time as ``fits`` allows, at least one; the voxels of the smallest."""
     for at_a_time in range(slices.at_a_time, 0, -1):
         plan = plan_slices(box, patch, overlap, slices, most_slices=at_a_time)
-        if fits(plan):
+        if fits(plan.size):
             break
     thinnest = plan_slices(box, patch, overlap, slices, most_slices=1)
     return plan, prod(thinnest.size)
@@ -170,11 +191,14 @@ def _lcm(multiple: int, step: int) -> int:
     return int(np.lcm(multiple, step))
 
 
+def _count_along(length: int, side: int, step: int) -> int:
+    return -(-max(0, length - side) // step) + 1
+
+
 def _starts_along(length: int, side: int, step: int) -> list[int]:
     if side >= length:
         return [-((side - length) // 2)]
-    count = -(-(length - side) // step) + 1
-    return [min(index * step, length - side) for index in range(count)]
+    return [min(index * step, length - side) for index in range(_count_along(length, side, step))]
 
 
 def window_starts(size: Shape3, patch_size: Shape3, overlap: float) -> Iterator[Shape3]:

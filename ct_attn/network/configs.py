@@ -296,7 +296,7 @@ class SlicesConfig(StrictModel):
     either side ("2.5D"). Beyond the scan's ends there are zeros.
     """
     at_a_time: int = Field(default=16, ge=1)
-    """Slices that are predicted together: memory grows with this, the result does not change."""
+    """Slices that are predicted together at most: memory grows with this, the result does not change."""
 
     @field_validator("neighbours")
     @classmethod

@@ -396,6 +396,9 @@ def test_a_share_is_kept_apart_for_the_test_by_whole_patients(tmp_path):
     assert [case.patient_id for case in manifest.test] in (["two"], ["three"])
     assert manifest.folds == (0, 1)
     assert_refused(ct_attn(*words[:-4], "-o", tmp_path / "other", "--test-share", 0.75), "--folds 2")
+    none = ct_attn(*words[:-4], "-o", tmp_path / "other", "--test-share", 0.05)
+    assert_refused(none, "--test-share 0.05: expected a share that holds the cases of a patient")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("name", ["MUELLER_HANS_1950", "scan-4711", "ct 1950-01-03"])

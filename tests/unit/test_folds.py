@@ -51,7 +51,12 @@ def test_too_many_or_too_few_folds_are_refused(n_folds):
     st.integers(0, 99),
 )
 def test_a_test_share_has_whole_patients_and_is_as_large_as_they_allow(patient_of, share, seed):
-    test = draw_test(patient_of, share, seed=seed)
+    try:
+        test = draw_test(patient_of, share, seed=seed)
+    except ValueError:
+        assert share
+        assert min(Counter(patient_of.values()).values()) > round(share * len(patient_of))
+        return
     assert test == draw_test(dict(reversed(patient_of.items())), share, seed=seed)
     assert len(test) <= round(share * len(patient_of))
     inside = {patient_of[case] for case in test}
@@ -66,6 +71,12 @@ def test_sixty_twenty_twenty_is_a_test_share_and_four_folds_of_the_rest():
     rest = {case: patient for case, patient in patient_of.items() if case not in test}
     sizes = Counter(draw_folds(rest, 4, seed=42).values())
     assert (len(test), sizes[0], sizes[1] + sizes[2] + sizes[3]) == (12, 12, 36)
+
+
+def test_a_share_that_comes_to_no_patient_is_refused():
+    with pytest.raises(ValueError, match=r"0\.1 of 4 cases is 0: less than any patient has"):
+        draw_test({f"c{number}": f"p{number}" for number in range(4)}, 0.1, seed=0)
+    assert not draw_test(PATIENTS, 0.0, seed=0)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])

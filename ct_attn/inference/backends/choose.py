@@ -49,6 +49,10 @@ def choose_backend(model: ModelFile, options: InferenceOptions, on_note: OnNote)
                 "--backend openvino", expected="a CPU", found=f"--device {device}", remedy="add --device cpu"
             )
         return torch_backend(model, device, options, on_note)
+    if model.recipe.slices is not None:  # what applies a network to slices is not converted
+        if options.backend == "openvino":
+            on_note("networks of slices are computed by torch, not by OpenVINO")
+        return torch_backend(model, "cpu", options, on_note)
     if options.backend == "openvino" and not openvino_backend.is_installed():
         raise UserError(
             "--backend openvino",
@@ -56,10 +60,6 @@ def choose_backend(model: ModelFile, options: InferenceOptions, on_note: OnNote)
             found="it is not installed",
             remedy="pip install 'ct-attn[cpu]'",
         )
-    if model.recipe.slices is not None:  # what applies a network to slices is not converted
-        if options.backend == "openvino":
-            on_note("networks of slices are computed by torch, not by OpenVINO")
-        return torch_backend(model, "cpu", options, on_note)
     if options.compile or options.backend == "torch" or not openvino_backend.is_installed():
         return torch_backend(model, "cpu", options, on_note)
     try:

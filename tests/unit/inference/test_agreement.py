@@ -35,7 +35,7 @@ def test_agreement_is_the_dice_of_all_votes_with_the_outcome_where_there_are_two
     everything = (slice(0, 1), slice(0, 1))
     agreement.vote((*everything, slice(0, 3)), certain_of(1, 1, 1))
     agreement.vote((*everything, slice(1, 4)), certain_of(1, 0, 1))
-    agreement.settle(0, certain_of(1, 1, 1, 1))
+    agreement.settle(certain_of(1, 1, 1, 1))
     # Voxels 1 and 2 have two votes: class 1 is said three times, the outcome is it four times.
     _, first, second = agreement.of_classes()
     assert first == pytest.approx(2 * 3 / (3 + 4))
@@ -51,10 +51,26 @@ def test_agreement_does_not_depend_on_where_slabs_end():
         for k, logits in votes:
             agreement.vote((slice(0, 5), slice(0, 4), k), logits)
         for begin, end in zip([0, *ends], ends, strict=False):
-            agreement.settle(begin, outcome[..., begin:end])
+            agreement.settle(outcome[..., begin:end])
         figures.append(agreement.of_classes())
     assert figures[0] == figures[1] == figures[2]
     assert 0 < figures[0][1] < 1
+
+
+def test_slices_that_are_settled_make_room_for_later_ones():
+    """A layer as deep as a window counts what a layer of the whole box does."""
+    votes = [(begin, drawn(3, 5, 4, 5 + begin)[..., :4]) for begin in (0, 2, 4, 6)]
+    outcome = drawn(3, 5, 4, 10)
+    whole, layer = Agreement(3, (5, 4, 10)), Agreement(3, (5, 4, 4))
+    plane = (slice(0, 5), slice(0, 4))
+    for begin, logits in votes:
+        whole.vote((*plane, slice(begin, begin + 4)), logits)
+        layer.vote((*plane, slice(begin, begin + 4)), logits)
+        end = 10 if begin == 6 else begin + 2
+        layer.settle(outcome[..., begin:end])
+    whole.settle(outcome)
+    assert layer.of_classes() == whole.of_classes()
+    assert 0 < whole.of_classes()[1] < 1
 
 
 @given(seed=st.integers(0, 1000), windows=st.integers(1, 6))
@@ -71,7 +87,7 @@ def test_agreement_is_its_definition(seed, windows):
         agreement.vote((i, j, k), logits)
         votes[i, j, k] += 1
         said.append(((i, j, k), logits.argmax(axis=0)))
-    agreement.settle(0, outcome)
+    agreement.settle(outcome)
     both, either = np.zeros(classes), np.zeros(classes)
     for place, labels in said:
         for code in range(classes):

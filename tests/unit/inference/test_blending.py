@@ -55,7 +55,7 @@ def test_windows_in_another_order_are_turned_for_the_network_and_back(order):
     image = drawn(19, 13, 9)
     plan = plan_windows(image.shape, PATCH, (4, 3, 2))
     expected = whole(blended(network, image, plan, n_classes=3))
-    slabs = blended(in_axes(order, network), image.transpose(order), plan.ordered(order), n_classes=3)
+    slabs = blended(*in_axes(order, network, image, plan), n_classes=3)
     back = [order.index(axis) + 1 for axis in range(3)]
     np.testing.assert_allclose(whole(slabs).transpose(0, *back), expected, rtol=0, atol=1e-5)
 
@@ -101,8 +101,8 @@ def test_no_more_slices_are_held_than_a_window_has():
 
 def test_windows_that_say_the_same_agree_entirely():
     image = drawn(8, 6, 20)
-    agreement = Agreement(2, image.shape)
     plan = plan_windows(image.shape, PATCH, (4, 3, 2))
+    agreement = Agreement(2, plan.layer)
     for _ in blended(lambda w: [np.stack([0.5 - w, w - 0.5])], image, plan, n_classes=2, agreement=agreement):
         pass
     assert agreement.of_classes() == [1.0, 1.0]

@@ -51,6 +51,16 @@ def test_a_network_that_cannot_take_the_firsts_windows_is_refused(tmp_path):
         require_alike(models(tmp_path, SLICES, {**SLICES, **deeper}), DEFAULTS)
 
 
+def test_a_network_that_depends_on_its_window_is_asked_about_those_of_its_training_only(tmp_path):
+    """Softmax is over the window's positions: in larger windows its gates let less through."""
+    larger = {"training": TrainingConfig(patch_size=(32, 32, 16))}
+    plain, softmax = models(tmp_path, larger, {"network": SOFTMAX})
+    require_alike([softmax, plain], DEFAULTS)  # in the windows of the first
+    with pytest.raises(UserError, match=r"expected patches of 32 x 32 x 16 voxels.*found 16 x 16 x 8"):
+        require_alike([plain, softmax], DEFAULTS)
+    require_alike(models(tmp_path / "same", {}, {"network": SOFTMAX}), DEFAULTS)
+
+
 def test_windows_are_fixed_where_one_of_the_networks_asks_for_it():
     plain, fixed = recipe(), recipe(network=SOFTMAX)
     assert not windows_fixed([plain], DEFAULTS)

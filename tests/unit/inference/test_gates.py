@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from ct_attn.errors import UserError
+from ct_attn.inference.backends.backend import OutOfMemoryError
 from ct_attn.inference.backends.torch_backend import TorchBackend
+from ct_attn.inference.blending import blended
 from ct_attn.inference.gates import place_to_show
 from ct_attn.inference.options import InferenceOptions
 from ct_attn.inference.predictor import Predictor
@@ -101,6 +103,56 @@ def test_a_network_of_slices_shows_the_same_however_many_it_takes_at_a_time(plan
     np.testing.assert_allclose(few.sagittal.maps, all_.sagittal.maps, atol=1e-5)
     assert few.axial.grid.shape[:2] == (30, 26)
     assert few.sagittal.grid.shape[1:] == (26, 20)
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_of_slices_of_any_plane_a_few_are_held_at_a_time(plane, tmp_path, monkeypatch):
+    sides = {"axial": (8, 8, 1), "coronal": (8, 1, 8), "sagittal": (1, 8, 8)}[plane]
+    steps = [1.5, 1.5, 2.0]
+    steps[["sagittal", "coronal", "axial"].index(plane)] = None
+    attentive = predictor(
+        tmp_path,
+        slices=SlicesConfig(plane=plane, neighbours=3, at_a_time=2),
+        preprocessing=PreprocessingConfig(spacing_mm=tuple(steps), hu_window=(0, 100)),
+        training=TrainingConfig(patch_size=sides),
+        network=AttentionUNetConfig(dims=2, widths=(2, 3, 4)),
+    )
+    held = []
+
+    def watched(*arguments, **keywords):
+        for slab in blended(*arguments, **keywords):
+            held.append(slab.values.shape[3])
+            yield slab
+
+    monkeypatch.setattr("ct_attn.inference.gates.blended", watched)
+    volume = scan()
+    views = attentive.features(volume, volume.grid.centre_mm)
+    assert max(held) <= 4  # with a neighbour on either side
+    assert views.axial.maps.shape[1:] == views.axial.image.shape
+    assert views.sagittal.maps.shape[1:] == views.sagittal.image.shape
+
+
+def test_a_device_that_is_too_small_is_given_smaller_windows(tmp_path, monkeypatch):
+    volume, notes = scan(size=(90, 80, 40)), []
+    attentive = predictor(tmp_path)
+    attentive.on_note = notes.append
+    expected = attentive.attention(volume)["level1"].hu
+    logits, most_voxels = TorchBackend.logits, 40_000
+
+    def small(self, batch):
+        if batch.size > most_voxels:
+            raise OutOfMemoryError("tried to allocate 2 GiB")
+        return logits(self, batch)
+
+    monkeypatch.setattr(TorchBackend, "logits", small)
+    found = attentive.attention(volume)["level1"].hu
+    np.testing.assert_allclose(found, expected, atol=0.05)  # windows have borders
+    assert "going on with windows" in notes[0]
+    attentive.features(volume, volume.grid.centre_mm)
+    most_voxels = 0
+    for show in (attentive.attention, lambda one: attentive.features(one, one.grid.centre_mm)):
+        with pytest.raises(UserError, match="expected memory for one window"):
+            show(volume)
 
 
 def test_a_network_without_gates_has_no_features(tmp_path):

@@ -24,7 +24,7 @@ SCAN = Grid(shape=(300, 300, 80), affine=np.diag([1.0, 1.0, 2.0, 1.0]))
 
 
 def needed(scan=SCAN, network=None, precision="fp32", n_classes=5, joins_maps=True):
-    return need(scan, scan, network or UNetConfig(), n_classes, precision, joins_maps=joins_maps)
+    return need(scan, scan, [network or UNetConfig()], n_classes, precision, joins_maps=joins_maps)
 
 
 def test_the_need_grows_with_the_scan_the_windows_the_classes_the_precision_and_copies():
@@ -36,6 +36,12 @@ def test_the_need_grows_with_the_scan_the_windows_the_classes_the_precision_and_
     assert needed(precision="bf16").per_window_voxel < needed().per_window_voxel
     assert needed(network=UNetConfig(widths=(8, 16))).per_window_voxel < needed().per_window_voxel
     assert needed(network=GuidedAttentionConfig()).per_window_voxel > 0
+
+
+def test_of_several_networks_the_one_that_takes_most_counts():
+    small, large = UNetConfig(widths=(8, 16)), UNetConfig()
+    for networks in ([small, large], [large, small]):
+        assert need(SCAN, SCAN, networks, 5, "fp32", joins_maps=True) == needed(network=large)
 
 
 def test_a_layer_of_windows_is_held_as_wide_as_the_box_and_as_deep_as_a_window():

@@ -7,9 +7,13 @@ from ct_attn.training_config import AugmentationConfig, TrainingConfig
 from tests.unit.inference.models import SIDED, recipe
 
 
-def copies(*axes, **changes):
+def mirroring(*axes, **changes):
     training = TrainingConfig(patch_size=(16, 16, 8), augmentation=AugmentationConfig(flip_axes=axes))
-    return mirrored_copies(recipe(training=training, **changes))
+    return recipe(training=training, **changes)
+
+
+def copies(*axes, **changes):
+    return mirrored_copies([mirroring(*axes, **changes)])
 
 
 @pytest.mark.parametrize(
@@ -32,3 +36,9 @@ def test_left_and_right_change_places_where_r_is_mirrored_and_only_there():
 
 def test_what_has_no_side_stays():
     assert copies("R")[1] == (0, 1)
+
+
+def test_of_several_models_the_axes_that_all_of_them_have_seen_mirrored():
+    both = [mirroring("R", "A", targets=SIDED), mirroring("A", "S", targets=SIDED)]
+    assert mirrored_copies(both) == ([(), (1,)], ())
+    assert mirrored_copies([*both, mirroring("S", targets=SIDED)]) == ([()], ())

@@ -272,6 +272,20 @@ def test_air_around_the_body_is_background_and_not_computed():
     assert computed[0] < 0.6 * computed[1]
 
 
+def test_fast_is_no_coarser_than_the_training_of_each_model_showed(tmp_path):
+    zooms = [(1.0, 1.2), (0.8, 1.1)]
+    folders = [
+        saved(
+            tmp_path / str(zoom[1]),
+            training=TrainingConfig(patch_size=(16, 16, 8), augmentation=AugmentationConfig(zoom=zoom)),
+        )
+        for zoom in zooms
+    ]
+    for models in (folders, folders[::-1]):
+        fast = Predictor.load(models, InferenceOptions(device="cpu", backend="torch", fast=True))
+        assert fast.preprocessing.spacing_mm == pytest.approx((1.65, 1.65, 2))
+
+
 def test_fast_computes_less_on_a_coarser_grid():
     volume = Volume(hu=noise((60, 60, 40)), grid=grid_of(size=(60, 60, 40), spacing_mm=(1.5, 1.7, 2)))
     plain, fast = predictor_of(above(0.5)), predictor_of(above(0.5), InferenceOptions(fast=True))

@@ -147,6 +147,22 @@ def test_a_slab_may_change_once_it_was_added(code):
     assert (restorer.mask().labels != expected).mean() < 1e-3  # ties alone
 
 
+def test_of_a_tilted_scan_with_long_voxels_few_coronal_slices_are_held():
+    """Along z a voxel is seven times as long, and so moves farther along A than one along y."""
+    scan = grid_of("RAS", size=(20, 100, 30), spacing_mm=(0.7, 0.7, 5.0), shear=0.36)
+    assert np.abs(scan.affine[1, :3]).argmax() == 2
+    working = working_grid(scan, PreprocessingConfig(spacing_mm=(1.4, None, 5.0))).ordered((0, 2, 1))
+    restorer = Restorer(working, scan)
+    held = []
+    for begin in range(0, working.shape[2], 4):
+        depth = min(4, working.shape[2] - begin)
+        restorer.add(begin, np.zeros((2, *working.shape[:2], depth), dtype=np.float32))
+        held.append(restorer.held.shape[3])
+    reach = 0.36 * 5.0 * 30 / working.spacing_mm[2]
+    assert max(held) < reach + 8
+    assert max(held) < 0.8 * working.shape[2]
+
+
 def test_the_same_grid_gives_plain_argmax():
     logits = drawn(WORKING)
     assert np.array_equal(restore_mask(logits, WORKING, WORKING).labels, logits.argmax(0))

@@ -128,6 +128,17 @@ def test_less_memory_takes_fewer_slices_at_a_time_and_gives_the_same(plane, tmp_
         np.testing.assert_allclose(one.hu, other.hu, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("neighbours", [1, 3])
+def test_slices_of_one_window_each_have_no_confidence_however_many_are_taken_at_a_time(neighbours, tmp_path):
+    for at_a_time in (4, 7, 100):
+        folder = model(tmp_path / str(at_a_time), neighbours=neighbours, at_a_time=at_a_time)
+        confidence = Predictor.load(folder, InferenceOptions(**EXACT)).run(scan()).confidence
+        assert np.isnan(list(confidence.values())).all()
+    two = [tmp_path / "4", model(tmp_path / "other", neighbours=neighbours, seed=1)]
+    confidence = Predictor.load(two, InferenceOptions(**EXACT)).run(scan()).confidence
+    assert 0 <= np.nanmax(list(confidence.values())) < 1
+
+
 def test_several_models_are_averaged_however_many_slices_each_took_at_a_time(tmp_path):
     folders = [model(tmp_path / "a"), model(tmp_path / "b", at_a_time=7, seed=1)]
     volume = scan()
@@ -135,7 +146,9 @@ def test_several_models_are_averaged_however_many_slices_each_took_at_a_time(tmp
     check(prediction, sum(written_out(folder, volume) for folder in folders) / 2, "softmax")
 
 
-def test_openvino_is_not_asked_for_slices_and_that_is_said(tmp_path):
+@pytest.mark.parametrize("installed", [True, False])
+def test_openvino_is_not_asked_for_slices_and_that_is_said(installed, tmp_path, monkeypatch):
+    monkeypatch.setattr("ct_attn.inference.backends.openvino_backend.is_installed", lambda: installed)
     said = []
     predictor = Predictor.load(
         model(tmp_path), InferenceOptions(device="cpu", backend="openvino"), said.append

@@ -24,7 +24,7 @@ OVERLAPS = st.tuples(*[st.integers(0, 60)] * 3)
 
 
 def at_most(voxels):
-    return lambda plan: prod(plan.size) <= voxels
+    return lambda size: prod(size) <= voxels
 
 
 def covered(plan) -> np.ndarray:
@@ -94,6 +94,19 @@ def test_as_many_slices_are_taken_at_a_time_as_fit_and_at_least_one():
         assert (covered(plan) > 0).all()
         taken[most] = plan.size[1] - 2  # less the neighbours
     assert list(taken.values()) == [9, 8, 1, 1]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 4, 7, 16, 50, 60])
+@pytest.mark.parametrize("neighbours", [1, 3, 5])
+def test_no_slice_is_predicted_twice(at_a_time, neighbours):
+    slices = SlicesConfig(plane="coronal", neighbours=neighbours, at_a_time=at_a_time)
+    plan = plan_slices((40, 50, 30), (40, 1, 30), 0.5, slices)
+    halo = neighbours // 2
+    counted = []
+    for _, begin, _ in plan.starts:
+        first = begin + halo if begin > 0 else 0
+        counted += range(first, min(50, begin + plan.size[1] - (halo if begin + plan.size[1] < 50 else 0)))
+    assert counted == list(range(50))
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 2, 0)])
