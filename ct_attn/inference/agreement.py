@@ -47,22 +47,22 @@ class Agreement:
         i, j, k = inside
         k = slice(k.start - self.first, k.stop - self.first)
         labels = largest(logits)
-        organs = np.nonzero(labels)
         self.votes[i, j, k] += 1
-        self.said[:, i, j, k][labels[organs] - 1, *organs] += 1
+        for organ, said in enumerate(self.said, start=1):
+            said[i, j, k] += labels == organ
 
     def settle(self, blended: NDArray[np.float32]) -> None:
         """Compare with the outcome, logits [C, I, J, n] of the next slices: nobody votes on them any more."""
         count = blended.shape[-1]
         votes, said, outcome = self.votes[..., :count], self.said[..., :count], largest(blended)
         twice = votes > 1
-        organs = np.nonzero(twice & ((outcome != 0) | said.any(axis=0)))  # few voxels
+        organs = twice & ((outcome != 0) | said.any(axis=0))  # few voxels; the rest is background to all
         became, of_voxel = outcome[organs], votes[organs].astype(np.int64)
         of_organs = np.stack([of_organ[organs] for of_organ in said]).astype(np.int64)
         of_class = np.concatenate([of_voxel[None] - of_organs.sum(axis=0), of_organs])
         self.both += self._sums(became, of_class[became, np.arange(len(became))])
         self.either += of_class.sum(axis=1) + self._sums(became, of_voxel)
-        background = int(votes[twice].sum(dtype=np.int64)) - int(of_voxel.sum())  # to all, and in the outcome
+        background = int(np.sum(votes, where=twice, dtype=np.int64)) - int(of_voxel.sum())
         self.both[0] += background
         self.either[0] += 2 * background
         self.first += count
