@@ -89,7 +89,7 @@ class Predictor:
         if mirroring:
             self._flips, self._mirrored = mirrored_copies(self._recipes)
         if mirroring and len(self._flips) == 1:
-            on_note("no axis was mirrored in all training (augmentation.flip_axes): mirroring changes nothing")
+            on_note("no axis was mirrored in all training (augmentation.flip_axes): no copies to average")
         self._windows_fixed = windows_fixed(self._recipes, options)
         self._window_voxels = self._least_voxels = 0  # of the last plan, and what they can be
         #: What the networks computed for the last scan.
