@@ -20,7 +20,8 @@ Sources = Annotated[
     typer.Option(
         "-i",
         "--input",
-        help="A scan (.nii.gz, .nii, .mha, .nrrd or a DICOM folder), or a folder of them; or several -i.",
+        help="A scan (.nii.gz, .nii, .mha, .nrrd or a DICOM folder), a folder of them, or a manifest.json "
+        "for its test cases; or several -i.",
     ),
 ]
 Memory = Annotated[
@@ -47,7 +48,7 @@ def predict(
     features: Annotated[
         bool,
         typer.Option(
-            "--features", help="With --attention: a picture of the skips before and after the gates."
+            "--features", help="A picture of the skips before and after the gates; with --attention's files."
         ),
     ] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Write a picture (PNG) too.")] = False,

@@ -16,7 +16,7 @@ from ct_attn.datasets.alignment import Flip
 from ct_attn.datasets.source import Download
 from ct_attn.errors import UserError
 from ct_attn.labels import DISK_SCHEME, ORGANS
-from ct_attn.manifest import Case, Manifest, write_manifest
+from ct_attn.manifest import Case, Manifest, read_manifest, write_manifest
 from ct_attn.preparation.convert import (
     MANIFEST_NAME,
     Job,
@@ -161,7 +161,8 @@ def _write(
     records: Sequence[CaseRecord],
     refused: Mapping[str, str],
 ) -> Preparation:
-    notices = [*download.notices, *_copies(records)]
+    manifest = _manifest(download, how, records) if records else None
+    notices = [*download.notices, *_copies(records), *_tested_before(output / MANIFEST_NAME, manifest)]
     rows = [_row(record, how) for record in records]
     lines = (record.model_dump_json() for record in records)
     atomic.write_text(output / PROVENANCE_NAME, "".join(f"{line}\n" for line in lines))
@@ -181,17 +182,33 @@ def _write(
         organs=ORGANS,
         pictures=[_picture(record, output) for record in records],
     )
-    if records:
-        write_manifest(_manifest(download, how, records), output / MANIFEST_NAME)
+    if manifest is not None:
+        write_manifest(manifest, output / MANIFEST_NAME)
     else:
         (output / MANIFEST_NAME).unlink(missing_ok=True)
     return Preparation(
-        manifest=output / MANIFEST_NAME if records else None,
+        manifest=output / MANIFEST_NAME if manifest else None,
         sheet=output / SHEET_NAME,
         rows=tuple(rows),
         refused=refused,
         notices=tuple(notices),
     )
+
+
+def _tested_before(path: Path, manifest: Manifest | None) -> Iterator[str]:
+    """What the manifest that was at ``path`` kept apart for the test, and ``manifest`` trains on."""
+    if manifest is None or not path.is_file():
+        return
+    try:
+        before = {case.case_id for case in read_manifest(path).test}
+    except UserError:
+        return
+    moved = sorted(before & {case.case_id for case in manifest.training})
+    if moved:
+        yield (
+            f"{len(moved)} of the {len(before)} test cases of the manifest that was here are for training "
+            f"now (another share or seed, or more cases): {', '.join(moved)}"
+        )
 
 
 def _copies(records: Sequence[CaseRecord]) -> Iterator[str]:

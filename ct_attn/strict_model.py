@@ -66,7 +66,7 @@ def describe_validation_error(error: ValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"])
     said = f"{place}{'.' if cause else ': '}" if place else ""
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{said}{cause or first['msg']}{more}"
+    return f"{said}{cause or first['msg'].removeprefix('Value error, ')}{more}"
 
 
 def places_of(error: ValidationError) -> list[Place]:

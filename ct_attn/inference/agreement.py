@@ -51,11 +51,14 @@ class Agreement:
         for organ, said in enumerate(self.said, start=1):
             said[i, j, k] += labels == organ
 
-    def settle(self, blended: NDArray[np.float32]) -> None:
-        """Compare with the outcome, logits [C, I, J, n] of the next slices: nobody votes on them any more."""
+    def settle(self, blended: NDArray[np.float32], wanted: NDArray[np.bool_]) -> None:
+        """Compare with the outcome, logits [C, I, J, n] of the next slices: nobody votes on them any more.
+
+        Where it is ``wanted`` [I, J, n]: elsewhere (beyond the body) the outcome is not that of votes.
+        """
         count = blended.shape[-1]
         votes, said, outcome = self.votes[..., :count], self.said[..., :count], largest(blended)
-        twice = votes > 1
+        twice = (votes > 1) & wanted
         organs = twice & ((outcome != 0) | said.any(axis=0))  # few voxels; the rest is background to all
         became, of_voxel = outcome[organs], votes[organs].astype(np.int64)
         of_organs = np.stack([of_organ[organs] for of_organ in said]).astype(np.int64)

@@ -149,7 +149,7 @@ class _Layer:
             values *= seen
             values[0] += CERTAIN * ~seen
         if self.agreement is not None:
-            self.agreement.settle(values)
+            self.agreement.settle(values, seen)
         return Slab(first=first, values=values)
 
     def move(self, count: int) -> None:

@@ -12,8 +12,8 @@ from ct_attn.recipe import Recipe
 #: What models must have in common to be averaged.
 _ALIKE: dict[str, Callable[[Recipe], object]] = {
     "targets": lambda recipe: recipe.targets,
-    "preprocessing": lambda recipe: recipe.preprocessing,
     "slices": lambda recipe: recipe.slices and (recipe.slices.plane, recipe.slices.neighbours),
+    "preprocessing": lambda recipe: recipe.preprocessing,
     "loss.activation": lambda recipe: recipe.loss.activation,
 }
 

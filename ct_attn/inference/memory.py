@@ -48,7 +48,7 @@ def require_memory(taken: int, memory_bytes: int | None) -> None:
     if memory_bytes is not None and taken > memory_bytes:
         raise UserError(
             f"--memory {_text(memory_bytes)}",
-            expected=f"at least {_text(taken)} for this scan and model",
+            expected=f"at least {-(-taken >> 20)} MiB for this scan and model",
             found="less",
             remedy="allow more, or cut the scan to the abdomen",
         )

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ct_attn.errors import UserError
+from ct_attn.manifest import read_manifest
 from ct_attn.prediction.record import (
     MASK,
     OutputFiles,
@@ -76,12 +77,13 @@ class Status:
 def find_cases(sources: Sequence[Path], output: Path) -> list[Case]:
     """The scans of all ``sources``, by name, with their outputs in ``output``.
 
+    A source is what :func:`find_scans` takes, or a manifest (``.json``) for its test cases.
     ``output`` is a file for one scan (``.nii.gz``, ``.nii``), else a folder. A DICOM folder whose
     name repeats what its headers say of the patient is refused and goes by its number there.
     Raises :class:`UserError` when there is no scan, two share a name or an output, or a mask
     would take the place of its scan.
     """
-    scans = sorted((scan for source in sources for scan in find_scans(source)), key=lambda scan: scan.name)
+    scans = sorted((scan for source in sources for scan in _scans_of(source)), key=lambda scan: scan.name)
     cases = sorted(_with_targets(scans, output), key=lambda case: case.name)
     for name, group in groupby(cases, key=lambda case: case.name):
         same = [case.scan for case in group]
@@ -94,6 +96,20 @@ def find_cases(sources: Sequence[Path], output: Path) -> list[Case]:
             )
     _require_apart(cases, output)
     return cases
+
+
+def _scans_of(source: Path) -> list[ScanFile]:
+    if source.suffix.lower() != ".json":
+        return find_scans(source)
+    test = read_manifest(source).test
+    if not test:
+        raise UserError(
+            source,
+            expected="a manifest with test cases",
+            found="none",
+            remedy="name the folder of the scans instead",
+        )
+    return [ScanFile(name=case.case_id, path=source.parent / case.image) for case in test]
 
 
 def _with_targets(scans: Sequence[ScanFile], output: Path) -> list[Case]:

@@ -395,6 +395,14 @@ def test_a_share_is_kept_apart_for_the_test_by_whole_patients(tmp_path):
     manifest = read_manifest(output / "manifest.json")
     assert [case.patient_id for case in manifest.test] in (["two"], ["three"])
     assert manifest.folds == (0, 1)
+    assert "for training now" not in done.stdout + ct_attn(*words, "--test-share", 0.25).stdout
+    again = ct_attn(*words[:-2], "--seed", 43, "--test-share", 0.25)
+    moved = {case.case_id for case in manifest.test} & {
+        case.case_id for case in read_manifest(output / "manifest.json").training
+    }
+    assert len(moved) == 1
+    said = " ".join(again.stdout.split())
+    assert "1 of the 1 test cases of the manifest that was here are for training now" in said
     assert_refused(ct_attn(*words[:-4], "-o", tmp_path / "other", "--test-share", 0.75), "--folds 2")
     none = ct_attn(*words[:-4], "-o", tmp_path / "other", "--test-share", 0.05)
     assert_refused(none, "--test-share 0.05: expected a share that holds the cases of a patient")

@@ -11,6 +11,7 @@ import pytest
 
 from ct_attn import __version__
 from ct_attn.errors import UserError
+from ct_attn.manifest import read_manifest, write_manifest
 from ct_attn.predict import Cohort, predict, status
 from ct_attn.prediction import cluster
 from ct_attn.prediction.cases import State, find_cases
@@ -491,6 +492,18 @@ def test_a_dicom_folder_that_tells_whose_scan_it_is_names_no_output(run, dicom_s
     assert names(masks) == [
         "abdomen.json", "abdomen.nii.gz", "pelvis.json", "pelvis.nii.gz", "unnamed_0007.failed.json",
     ]  # fmt: skip
+
+
+def test_a_manifest_names_its_test_cases(tiny_manifest, tmp_path):
+    manifest = read_manifest(tiny_manifest)
+    found = find_cases([tiny_manifest], tmp_path / "masks")
+    assert [case.scan.name for case in found] == sorted(case.case_id for case in manifest.test)
+    assert all(case.scan.path.is_file() for case in found)
+    assert found[0].files.mask == tmp_path / "masks" / f"{found[0].name}.nii.gz"
+    without = tmp_path / "without.json"
+    write_manifest(manifest.model_copy(update={"test": ()}), without)
+    with pytest.raises(UserError, match="expected a manifest with test cases, found none"):
+        find_cases([without], tmp_path / "masks")
 
 
 def test_such_a_scan_alone_needs_an_output_of_another_name(run, dicom_scans, tmp_path):

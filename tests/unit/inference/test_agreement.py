@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from ct_attn.inference.agreement import Agreement, largest
 
+EVERYWHERE = np.array(True)
+
 
 def drawn(*shape):
     return np.random.default_rng(sum(shape)).random(shape, dtype=np.float32)
@@ -35,11 +37,19 @@ def test_agreement_is_the_dice_of_all_votes_with_the_outcome_where_there_are_two
     everything = (slice(0, 1), slice(0, 1))
     agreement.vote((*everything, slice(0, 3)), certain_of(1, 1, 1))
     agreement.vote((*everything, slice(1, 4)), certain_of(1, 0, 1))
-    agreement.settle(certain_of(1, 1, 1, 1))
+    agreement.settle(certain_of(1, 1, 1, 1), EVERYWHERE)
     # Voxels 1 and 2 have two votes: class 1 is said three times, the outcome is it four times.
     _, first, second = agreement.of_classes()
     assert first == pytest.approx(2 * 3 / (3 + 4))
     assert isnan(second)
+
+
+def test_where_nothing_is_wanted_votes_do_not_count():
+    agreement = Agreement(3, (1, 1, 4))
+    for _ in range(2):
+        agreement.vote((slice(0, 1), slice(0, 1), slice(0, 4)), certain_of(1, 2, 1, 1))
+    agreement.settle(certain_of(1, 2, 0, 0), np.array([True, True, False, False])[None, None])
+    assert agreement.of_classes()[1:] == [1.0, 1.0]
 
 
 def test_agreement_does_not_depend_on_where_slabs_end():
@@ -51,7 +61,7 @@ def test_agreement_does_not_depend_on_where_slabs_end():
         for k, logits in votes:
             agreement.vote((slice(0, 5), slice(0, 4), k), logits)
         for begin, end in zip([0, *ends], ends, strict=False):
-            agreement.settle(outcome[..., begin:end])
+            agreement.settle(outcome[..., begin:end], EVERYWHERE)
         figures.append(agreement.of_classes())
     assert figures[0] == figures[1] == figures[2]
     assert 0 < figures[0][1] < 1
@@ -67,8 +77,8 @@ def test_slices_that_are_settled_make_room_for_later_ones():
         whole.vote((*plane, slice(begin, begin + 4)), logits)
         layer.vote((*plane, slice(begin, begin + 4)), logits)
         end = 10 if begin == 6 else begin + 2
-        layer.settle(outcome[..., begin:end])
-    whole.settle(outcome)
+        layer.settle(outcome[..., begin:end], EVERYWHERE)
+    whole.settle(outcome, EVERYWHERE)
     assert layer.of_classes() == whole.of_classes()
     assert 0 < whole.of_classes()[1] < 1
 
@@ -87,7 +97,7 @@ def test_agreement_is_its_definition(seed, windows):
         agreement.vote((i, j, k), logits)
         votes[i, j, k] += 1
         said.append(((i, j, k), logits.argmax(axis=0)))
-    agreement.settle(outcome)
+    agreement.settle(outcome, EVERYWHERE)
     both, either = np.zeros(classes), np.zeros(classes)
     for place, labels in said:
         for code in range(classes):
