@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from ct_attn.strict_model import (
     WHOLE,
@@ -95,6 +95,22 @@ def test_what_a_validator_says_of_a_field_is_told_with_its_place():
         Outer.model_validate(GOOD | {"inner": {"share": 0.5, "count": 51}})
     assert describe_validation_error(caught.value) == "inner.count: at most 50"
     assert places_of(caught.value) == [("inner", "count"), ("inner", "share")]
+
+
+def test_what_another_validator_says_is_told_in_its_own_words():
+    class Slices(StrictModel):
+        neighbours: int = 1
+
+        @field_validator("neighbours")
+        @classmethod
+        def _is_odd(cls, neighbours: int) -> int:
+            if neighbours % 2 == 0:
+                raise ValueError(f"expected an odd number, got {neighbours}")
+            return neighbours
+
+    with pytest.raises(ValidationError) as caught:
+        Slices(neighbours=4)
+    assert describe_validation_error(caught.value) == "neighbours: expected an odd number, got 4"
 
 
 def test_another_complaint_has_the_place_pydantic_gives():
