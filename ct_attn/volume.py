@@ -31,6 +31,12 @@ def in_order(sides: tuple[T, T, T], order: Shape3) -> tuple[T, T, T]:
     return sides[order[0]], sides[order[1]], sides[order[2]]
 
 
+def size_of(box: tuple[slice, slice, slice]) -> Shape3:
+    """How many voxels ``box`` is long along each axis."""
+    i, j, k = (side.stop - side.start for side in box)
+    return i, j, k
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Grid:
     """Where the voxels of an array [I, J, K] lie in the patient.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import nan
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,13 @@ def largest(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
         np.copyto(winner, code, where=logits[code] > best)
         np.maximum(best, logits[code], out=best)
     return winner
+
+
+def let_go(layer: NDArray[Any], count: int) -> None:
+    """Drop the first ``count`` slices of ``layer`` [..., n]: later ones move up, zeros follow them."""
+    kept = layer.shape[-1] - count
+    layer[..., :kept] = layer[..., count:].copy()
+    layer[..., kept:] = 0
 
 
 class Agreement:
@@ -70,8 +78,7 @@ class Agreement:
         self.either[0] += 2 * background
         self.first += count
         for counts in (self.votes, *self.said):
-            counts[..., : counts.shape[-1] - count] = counts[..., count:].copy()
-            counts[..., counts.shape[-1] - count :] = 0
+            let_go(counts, count)
 
     def _sums(self, classes: NDArray[np.uint8], votes: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.bincount(classes, weights=votes, minlength=self.n_classes).astype(np.int64)

@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_attn.inference.agreement import Agreement
+from ct_attn.inference.agreement import Agreement, let_go
 from ct_attn.inference.windows import WindowPlan, gaussian_weight, take
 from ct_attn.volume import Shape3
 
@@ -105,7 +105,6 @@ class _Layer:
         self.agreement = agreement
         self.first = 0  # slice of the box
         self.weight = _weight(plan)
-        self.depth = plan.layer[2]
         self.weights = np.zeros(plan.layer, dtype=np.float32)
         self.sums = np.zeros((n_classes, *self.weights.shape), dtype=np.float32)
 
@@ -155,5 +154,4 @@ class _Layer:
     def move(self, count: int) -> None:
         """Let go of the first ``count`` slices."""
         for array in (self.weights, *self.sums):
-            array[..., : self.depth - count] = array[..., count:].copy()
-            array[..., self.depth - count :] = 0
+            let_go(array, count)

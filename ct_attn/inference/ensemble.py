@@ -1,4 +1,4 @@
-"""Which models can be averaged."""
+"""Which models can be averaged, and what their trainings allow together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ct_attn.errors import UserError
 from ct_attn.inference.options import InferenceOptions
 from ct_attn.model_file import ModelFile
+from ct_attn.preprocessing import PreprocessingConfig
 from ct_attn.recipe import Recipe
 
 #: What models must have in common to be averaged.
@@ -21,6 +22,18 @@ _ALIKE: dict[str, Callable[[Recipe], object]] = {
 def windows_fixed(recipes: Sequence[Recipe], options: InferenceOptions) -> bool:
     """Whether windows have the training's size: asked for, or because a network depends on it."""
     return options.windows == "trained" or any(recipe.network.depends_on_window for recipe in recipes)
+
+
+def coarser(recipes: Sequence[Recipe]) -> PreprocessingConfig:
+    """The working grid on which organs look as small as the zoom of every training showed them."""
+    recipe = recipes[0]
+    augmentations = [recipe.training.augmentation for recipe in recipes]
+    zoom = min(max(1.0, one.zoom[1]) if one.affine_probability else 1.0 for one in augmentations)
+    # Training zooms in plane; along the slices organs may not shrink.
+    in_plane = recipe.slices.order[:2] if recipe.slices else (0, 1)
+    steps = enumerate(recipe.preprocessing.spacing_mm)
+    coarser = tuple(step * zoom if step is not None and axis in in_plane else step for axis, step in steps)
+    return recipe.preprocessing.model_copy(update={"spacing_mm": coarser})
 
 
 def require_alike(models: Sequence[ModelFile], options: InferenceOptions) -> None:

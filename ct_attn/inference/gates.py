@@ -16,7 +16,7 @@ from ct_attn.inference.restore import Restorer
 from ct_attn.inference.windows import WindowPlan, plan_windows, take
 from ct_attn.model_file import ModelFile
 from ct_attn.preprocessing import Prepared, PreprocessingConfig, prepare
-from ct_attn.volume import Grid, Mask, Volume, in_order
+from ct_attn.volume import Grid, Mask, Volume, in_order, size_of
 
 #: The windows for a working grid of a scan, given the grids of scan and working grid.
 Windows = Callable[[Grid, Grid, Backend], WindowPlan]
@@ -89,8 +89,7 @@ def gate_views(
     at = np.clip(at, 0, np.array(prepared.grid.shape) - 1)
     plan = windows(volume.grid, prepared.grid, backend)
     box = _around(at, plan, prepared.grid)
-    i, j, k = (side.stop - side.start for side in box)
-    column = plan_windows((i, j, k), plan.size, plan.overlap, across=plan.across, halo=plan.halo)
+    column = plan_windows(size_of(box), plan.size, plan.overlap, across=plan.across, halo=plan.halo)
     order = model.recipe.axes
     members, image, column = in_axes(order, _members(backend), prepared.image, column)
     axial, sagittal = (order.index(axis) for axis in (2, 0))
@@ -162,5 +161,5 @@ def _around(at: NDArray[np.int_], plan: WindowPlan, grid: Grid) -> Box:
 def _plane(prepared: Prepared, box: Box, maps: NDArray[np.float32]) -> GatePlane:
     affine = np.array(prepared.grid.affine)
     affine[:3, 3] = prepared.grid.to_mm(np.array([side.start for side in box]))
-    i, j, k = (side.stop - side.start for side in box)
-    return GatePlane(image=prepared.image[box].copy(), maps=maps, grid=Grid(shape=(i, j, k), affine=affine))
+    grid = Grid(shape=size_of(box), affine=affine)
+    return GatePlane(image=prepared.image[box].copy(), maps=maps, grid=grid)

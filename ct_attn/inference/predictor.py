@@ -20,7 +20,7 @@ from ct_attn.inference.backends.choose import choose_backend
 from ct_attn.inference.blending import blended, in_axes
 from ct_attn.inference.body import body_box, find_body
 from ct_attn.inference.clock import StageClock
-from ct_attn.inference.ensemble import require_alike, windows_fixed
+from ct_attn.inference.ensemble import coarser, require_alike, windows_fixed
 from ct_attn.inference.gates import GateViews, attention_maps, gate_views
 from ct_attn.inference.memory import MOST_WINDOW_VOXELS, Need, need, require_memory
 from ct_attn.inference.mirroring import mirrored_copies
@@ -35,9 +35,9 @@ from ct_attn.inference.windows import (
 )
 from ct_attn.labels import LabelScheme
 from ct_attn.model_file import ModelFile, read_model_file
-from ct_attn.preprocessing import Prepared, PreprocessingConfig, resampled, scaled, working_grid
+from ct_attn.preprocessing import Prepared, resampled, scaled, working_grid
 from ct_attn.recipe import Recipe
-from ct_attn.volume import Grid, Mask, Shape3, Volume, in_order
+from ct_attn.volume import Grid, Mask, Shape3, Volume, in_order, size_of
 
 OnWindow = Callable[[int, int], None]
 OnNote = Callable[[str], None]
@@ -82,7 +82,7 @@ class Predictor:
         self.recipe = recipe
         self.on_note = on_note
         self._recipes = [model.recipe for model in models] or [recipe]
-        self.preprocessing = _coarser(self._recipes) if options.fast else recipe.preprocessing
+        self.preprocessing = coarser(self._recipes) if options.fast else recipe.preprocessing
         mirroring = recipe.inference.mirroring if options.mirroring is None else options.mirroring
         self._flips: list[tuple[int, ...]] = [()]
         self._mirrored: tuple[int, ...] = ()
@@ -167,7 +167,8 @@ class Predictor:
         return self._with_less_memory(
             lambda: attention_maps(
                 self.models[0], self.options, volume, self.preprocessing, self._windows, on_window
-            )
+            ),
+            [],
         )
 
     def features(self, volume: Volume, place_mm: NDArray[np.float64]) -> GateViews:
@@ -179,7 +180,8 @@ class Predictor:
         return self._with_less_memory(
             lambda: gate_views(
                 self.models[0], self.options, volume, self.preprocessing, self._windows, place_mm
-            )
+            ),
+            [],
         )
 
     def _windows(self, scan: Grid, working: Grid, *backends: Backend) -> WindowPlan:
@@ -304,17 +306,16 @@ class Predictor:
             sides = list(box)
             sides[slices.axis] = slice(0, body.shape[slices.axis])
             box = (sides[0], sides[1], sides[2])
-        plan = self._plan(_size(box), needed)
+        plan = self._plan(size_of(box), needed)
         i, j, k = (
             _grown(side, window, length)
             for side, window, length in zip(box, plan.size, body.shape, strict=True)
         )
         box = (i, j, k)
-        return plan_windows(_size(box), plan.size, plan.overlap, across=plan.across, halo=plan.halo), box
+        return plan_windows(size_of(box), plan.size, plan.overlap, across=plan.across, halo=plan.halo), box
 
-    def _with_less_memory(self, compute: Callable[[], T], notes: list[str] | None = None) -> T:
+    def _with_less_memory(self, compute: Callable[[], T], notes: list[str]) -> T:
         """What ``compute`` returns, once it finds the memory: each time :meth:`_shrink` comes before."""
-        notes = [] if notes is None else notes
         while True:
             try:
                 return compute()
@@ -342,23 +343,6 @@ class Predictor:
             note = "the device is out of memory: going on with the CPU"
         notes.append(note)
         self.on_note(note)
-
-
-def _coarser(recipes: Sequence[Recipe]) -> PreprocessingConfig:
-    """The working grid on which organs look as small as the zoom of every training showed them."""
-    recipe = recipes[0]
-    augmentations = [recipe.training.augmentation for recipe in recipes]
-    zoom = min(max(1.0, one.zoom[1]) if one.affine_probability else 1.0 for one in augmentations)
-    # Training zooms in plane; along the slices organs may not shrink.
-    in_plane = recipe.slices.order[:2] if recipe.slices else (0, 1)
-    steps = enumerate(recipe.preprocessing.spacing_mm)
-    coarser = tuple(step * zoom if step is not None and axis in in_plane else step for axis, step in steps)
-    return recipe.preprocessing.model_copy(update={"spacing_mm": coarser})
-
-
-def _size(box: Box) -> Shape3:
-    i, j, k = (side.stop - side.start for side in box)
-    return i, j, k
 
 
 def _grown(side: slice, window: int, length: int) -> slice:

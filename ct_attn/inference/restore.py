@@ -12,7 +12,7 @@ from scipy import ndimage
 from ct_attn.inference.agreement import largest
 from ct_attn.inference.blending import CERTAIN
 from ct_attn.interpolation import interpolation_weights, is_separable
-from ct_attn.volume import Grid, Mask, Shape3
+from ct_attn.volume import Grid, Mask, size_of
 
 #: Slices of the scan restored at a time: memory grows with this, not with the scan.
 SLAB_SLICES = 16
@@ -63,11 +63,10 @@ class Restorer:
     ) -> None:
         self.scan = scan
         self.mapping = np.linalg.inv(working.affine) @ scan.affine
-        whole = tuple(slice(0, size) for size in working.shape)
-        self.box = whole if box is None else box
+        i, j, k = (slice(0, size) for size in working.shape)
+        self.box = (i, j, k) if box is None else box
         self.mapping[:3, 3] -= [side.start for side in self.box]
-        i, j, k = (side.stop - side.start for side in self.box)
-        self.size: Shape3 = (i, j, k)
+        self.size = size_of(self.box)
         #: How far a scan's voxel may lie beyond the box's outermost centres and still have their value.
         self.reach = np.array(
             [

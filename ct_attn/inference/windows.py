@@ -79,10 +79,7 @@ def plan_windows(
     axes = []
     for axis, (length, side, shared) in enumerate(zip(box, size, overlap, strict=True)):
         step = max(1, side - shared)
-        count = _count_along(length, side, step)
-        axes.append(
-            [index * step for index in range(count)] if axis == across else _starts_along(length, side, step)
-        )
+        axes.append(_starts_along(length, side, step, beyond=axis == across))
     # By slices first, so that finished ones can be let go.
     starts = tuple((i, j, k) for k, i, j in product(axes[2], axes[0], axes[1]))
     return WindowPlan(size=size, starts=starts, box=box, overlap=overlap, across=across, halo=halo)
@@ -195,10 +192,11 @@ def _count_along(length: int, side: int, step: int) -> int:
     return -(-max(0, length - side) // step) + 1
 
 
-def _starts_along(length: int, side: int, step: int) -> list[int]:
-    if side >= length:
-        return [-((side - length) // 2)]
-    return [min(index * step, length - side) for index in range(_count_along(length, side, step))]
+def _starts_along(length: int, side: int, step: int, *, beyond: bool = False) -> list[int]:
+    starts = [index * step for index in range(_count_along(length, side, step))]
+    if beyond:
+        return starts
+    return [min(start, length - side) for start in starts] if side < length else [-((side - length) // 2)]
 
 
 def window_starts(size: Shape3, patch_size: Shape3, overlap: float) -> Iterator[Shape3]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_attn.errors import UserError
-from ct_attn.volume import Grid, Mask, Volume, bounding_box, in_order, require_same_grid
+from ct_attn.volume import Grid, Mask, Volume, bounding_box, in_order, require_same_grid, size_of
 
 SHAPE = (2, 3, 4)
 #: Spacing 1 x 2 x 3 mm, voxel (0, 0, 0) at RAS (10, 20, 30).
@@ -199,3 +199,8 @@ def test_axes_in_another_order_name_the_same_points(order):
         np.testing.assert_allclose(
             other.to_mm(np.array(in_order(voxel, order))), some.to_mm(np.array(voxel)), rtol=0, atol=1e-12
         )
+
+
+def test_a_box_is_as_long_as_what_it_cuts_out():
+    box = (slice(2, 5), slice(0, 4), slice(3, 4))
+    assert size_of(box) == np.zeros((9, 9, 9))[box].shape == (3, 4, 1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_attn.inference.agreement import Agreement, largest
+from ct_attn.inference.agreement import Agreement, largest, let_go
 
 EVERYWHERE = np.array(True)
 
@@ -25,6 +25,15 @@ def test_of_equal_logits_the_first_class_is_the_largest():
 def test_the_largest_is_numpys_argmax(seed, classes):
     logits = np.random.default_rng(seed).integers(0, 3, (classes, 4, 5)).astype(np.float32)
     assert np.array_equal(largest(logits), logits.argmax(axis=0))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4])
+def test_slices_that_are_let_go_make_room_at_the_end(count):
+    layer = np.arange(1, 9).reshape(2, 4)
+    before = layer.copy()
+    let_go(layer, count)
+    assert np.array_equal(layer[:, : 4 - count], before[:, count:])
+    assert not layer[:, 4 - count :].any()
 
 
 def certain_of(*codes) -> np.ndarray:

@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 
 from ct_attn.errors import UserError
-from ct_attn.inference.ensemble import require_alike, windows_fixed
+from ct_attn.inference.ensemble import coarser, require_alike, windows_fixed
 from ct_attn.inference.options import DEFAULTS, InferenceOptions
 from ct_attn.loss_config import LossConfig
 from ct_attn.model_file import read_model_file
 from ct_attn.network.configs import AttentionUNetConfig, GuidedAttentionConfig, SlicesConfig
 from ct_attn.preprocessing import PreprocessingConfig
-from ct_attn.training_config import TrainingConfig
+from ct_attn.training_config import AugmentationConfig, TrainingConfig
 from tests.unit.inference.models import SIDED, recipe, saved
 
 SLICES = {
@@ -59,6 +59,23 @@ def test_a_network_that_depends_on_its_window_is_asked_about_those_of_its_traini
     with pytest.raises(UserError, match=r"expected patches of 32 x 32 x 16 voxels.*found 16 x 16 x 8"):
         require_alike([plain, softmax], DEFAULTS)
     require_alike(models(tmp_path / "same", {}, {"network": SOFTMAX}), DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("zooms", "spacing_mm"),
+    [
+        ([(0.8, 1.2)], (1.8, 1.8, 2)),
+        ([(0.8, 1.2), (1.0, 1.1)], (1.65, 1.65, 2)),
+        ([(0.5, 0.9), (0.8, 1.2)], (1.5, 1.5, 2)),
+    ],
+)
+def test_the_grid_is_as_coarse_in_plane_as_all_trainings_allow(zooms, spacing_mm):
+    recipes = [
+        recipe(training=TrainingConfig(patch_size=(16, 16, 8), augmentation=AugmentationConfig(zoom=zoom)))
+        for zoom in zooms
+    ]
+    for several in (recipes, recipes[::-1]):
+        assert coarser(several).spacing_mm == pytest.approx(spacing_mm)
 
 
 def test_windows_are_fixed_where_one_of_the_networks_asks_for_it():
