@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -107,15 +109,23 @@ TRAINED = tiny_recipe().model_copy(
 
 
 @pytest.fixture(scope="module")
-def trained(cases) -> torch.nn.Module:
-    """An Attention U-Net that finds spleen and kidneys in these scans."""
+def trained(cases) -> list[torch.nn.Module]:
+    """Three Attention U-Nets that find spleen and kidneys in these scans.
+
+    What is far from a border is a blob or two of a network, and which ones it has depends on the
+    processor's rounding, so that one network alone is no measure.
+    """
+    return [train(cases, seed) for seed in range(3)]
+
+
+def train(cases, seed: int) -> torch.nn.Module:
     prepared = [
         (prepare(volume, TRAINED.preprocessing).image, prepare_mask(mask, TRAINED.preprocessing).labels)
         for volume, mask in cases
     ]
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         network = build_network(TRAINED.network, in_channels=1, n_classes=3)
     loss = SegmentationLoss(LossConfig(cross_entropy_weight=1.0))
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
@@ -150,9 +160,9 @@ def dsc(first: Mask, second: Mask, code: int) -> float:
 
 @pytest.mark.slow
 def test_larger_windows_change_masks_as_little_as_the_documentation_says(cases, trained):
-    both = predictors(TorchBackend(trained, CPU), TRAINED)
     agreement, changed, distances_mm, gained = [], [], [], []
-    for volume, truth in cases:
+    for network, (volume, truth) in product(trained, cases):
+        both = predictors(TorchBackend(network, CPU), TRAINED)
         chosen, windowed = (predictor.predict(volume) for predictor in both)
         assert both[0].computed_voxels != both[1].computed_voxels
         differs = chosen.labels != windowed.labels
@@ -170,5 +180,5 @@ def test_larger_windows_change_masks_as_little_as_the_documentation_says(cases, 
     )
     assert min(agreement) > 0.8
     assert max(changed) < 0.005
-    assert far < 0.3
+    assert far < 0.15
     assert abs(np.mean(gained)) < 0.05
